@@ -1,0 +1,38 @@
+//! Portcullis' pure core: what people author, compiled into a snapshot, and the one function that decides.
+//!
+//! ```text
+//!  config entries, API keys ──read──► Policy ──compile──► snapshot bytes ──► Snapshot<impl ReadAt>
+//!  (Consul JSON, HCL, CRDs)    │                  │                              │
+//!                              └── Problems ──────┘        Request ──► decide ◄──┘ ──► Decision (verdict + rule)
+//! ```
+//!
+//! The same [`decide`] runs in the Traefik plugin, in `portcullis test` and `explain`, and in the tests. This crate has no
+//! clock, no files, no environment, no randomness, no logging and no `unsafe`: time comes in with the [`Request`], bytes
+//! come in through [`ReadAt`], and everything else is a function of its arguments.
+//!
+//! Read on in [`model`] (the vocabulary), [`candidates`] (Consul's precedence in one table) and [`mod@decide`] (the heart).
+
+pub mod api_key;
+pub mod candidates;
+pub mod cases;
+pub mod certificate;
+pub mod compile;
+pub mod decide;
+pub mod explain;
+pub mod identity;
+pub mod model;
+pub mod path;
+pub mod problem;
+pub mod read;
+pub mod snapshot;
+pub mod spiffe;
+
+pub use crate::{
+    certificate::{Certificate, InvalidCertificate},
+    compile::compile,
+    decide::{Decision, Request, Verdict, decide, decide_observed},
+    identity::Credential,
+    model::{Action, Policy, PolicySettings},
+    problem::{Problem, Severity},
+    snapshot::{HEADER_LEN, ReadAt, ReadFailed, Snapshot, SnapshotError, peek},
+};

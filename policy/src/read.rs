@@ -1,0 +1,93 @@
+//! Reading authored documents into a [`Policy`]: Consul config entries as its HTTP API returns them, HCL-shaped, or as
+//! Kubernetes resources, and Portcullis' own `api-key`.
+//!
+//! All three spellings of a key are one: `PathPrefix`, `path_prefix` and `pathPrefix` differ in letter case and underscores
+//! only, so keys are folded once ([`node`]) and there is one reader. Reading never stops at the first fault: it returns
+//! what could be read, with everything else marked as broken (denied), and every [`Problem`].
+
+mod api_key;
+mod intention;
+mod node;
+
+use serde_json::Value;
+
+use crate::{
+    model::{Policy, PolicySettings},
+    problem::{Problem, Severity},
+};
+use node::Node;
+
+/// Kinds of Consul config entries that say nothing about who may call whom. Any other unknown kind is fatal: a misspelt
+/// `service-intentions` may be a deny.
+const OTHER_KINDS: [&str; 18] = [
+    "apigateway",
+    "boundapigateway",
+    "controlplanerequestlimit",
+    "exportedservices",
+    "fileystemcertificate",
+    "httproute",
+    "ingressgateway",
+    "inlinecertificate",
+    "jwtprovider",
+    "mesh",
+    "proxydefaults",
+    "ratelimit",
+    "samenessgroup",
+    "serviceresolver",
+    "servicerouter",
+    "servicesplitter",
+    "tcproute",
+    "terminatinggateway",
+];
+
+/// Reads documents. Each comes with its place (a file name and the document's number in it), which problems repeat. A
+/// document is one entry or a list of entries.
+pub fn entries(documents: &[(String, Value)], settings: PolicySettings) -> (Policy, Vec<Problem>) {
+    let mut policy = Policy { settings, ..Policy::default() };
+    let mut problems = Vec::new();
+    if policy.settings.trust_domains.is_empty() {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            at: "settings".to_owned(),
+            what: "no trust domain is configured, so every client certificate is refused".to_owned(),
+            hint: "set trustDomains to the TrustDomain of Consul's /v1/connect/ca/roots".to_owned(),
+        });
+    }
+    for (place, document) in documents {
+        match document {
+            Value::Null => {}
+            Value::Array(list) => {
+                for (index, entry) in list.iter().enumerate() {
+                    read_entry(&Node::new(entry, format!("{place}: [{index}]")), &mut policy, &mut problems);
+                }
+            }
+            entry => read_entry(&Node::new(entry, format!("{place}: ")), &mut policy, &mut problems),
+        }
+    }
+    (policy, problems)
+}
+
+fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
+    let Some(object) = entry.object(problems) else { return };
+    let kind = object.get("kind").and_then(|kind| kind.text());
+    let Some(kind) = kind else {
+        problems.push(entry.problem(Severity::Fatal, "the entry has no Kind", "write `Kind: service-intentions`"));
+        return;
+    };
+    match node::fold(kind).as_str() {
+        "serviceintentions" => intention::read(&object, entry, policy, problems),
+        "apikey" => api_key::read(&object, entry, policy, problems),
+        "servicedefaults" => intention::read_protocol(&object, policy),
+        "list" => {
+            for item in object.get("items").map(|items| items.list()).unwrap_or_default() {
+                read_entry(&item, policy, problems);
+            }
+        }
+        other if OTHER_KINDS.contains(&other) => {}
+        _ => problems.push(entry.problem(
+            Severity::Fatal,
+            &format!("unknown Kind `{kind}`"),
+            "known are service-intentions, service-defaults, api-key, and Consul's other config entries, which are ignored",
+        )),
+    }
+}

@@ -1,0 +1,213 @@
+//! The compiled policy as bytes, laid out so that reading one decision's worth costs the same for ten intentions and for a
+//! hundred thousand.
+//!
+//! ```text
+//!  0        128                                                       file_len
+//!  | header | pages of the hash table, 64 bytes each | records … | settings |
+//!               hash(key) ─► page ─► slot ─► offset ──────►│ key, payload, checksum
+//! ```
+//!
+//! A reader opens the header and the settings (two reads), and for each lookup reads one page and one record. Everything is
+//! covered by checksums that are seeded with the generation and the place, so a torn, mixed or flipped file is noticed at
+//! the part that is read; [`Snapshot::verify`] reads all of it. Byte layout and compatibility rule: `docs/reference/snapshot.md`.
+
+pub mod layout;
+pub mod record;
+mod write;
+
+pub use self::{
+    layout::{HEADER_LEN, peek},
+    write::{Writer, WriterFull},
+};
+
+use self::{
+    layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
+    record::{ApiKeyRecord, IntentionRecord, Key, Settings},
+};
+
+/// Random access to the bytes of a snapshot: a file, or memory.
+pub trait ReadAt {
+    /// Fills all of `buf` from `offset`, or fails.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed>;
+}
+
+/// The bytes could not be had: beyond the end, or the medium failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes cannot be read")]
+pub struct ReadFailed;
+
+/// Why a snapshot cannot be used, as a whole or at the place that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The bytes could not be had.
+    #[error("the snapshot cannot be read")]
+    Read(#[from] ReadFailed),
+    /// Not a snapshot at all.
+    #[error("not a policy snapshot")]
+    NotASnapshot,
+    /// Written by a version of Portcullis with another format.
+    #[error("the snapshot has format {found}, this version reads {}", layout::FORMAT)]
+    Format {
+        /// The format number found.
+        found: u16,
+    },
+    /// A checksum does not match, or a length or offset cannot be.
+    #[error("the snapshot is corrupt: {0}")]
+    Corrupt(&'static str),
+}
+
+/// An opened snapshot.
+#[derive(Debug)]
+pub struct Snapshot<R> {
+    reader: R,
+    header: Header,
+    settings: Settings,
+}
+
+// === impl ReadAt ===
+
+impl ReadAt for [u8] {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
+        let start = usize::try_from(offset).map_err(|_| ReadFailed)?;
+        let end = start.checked_add(buf.len()).ok_or(ReadFailed)?;
+        buf.copy_from_slice(self.get(start..end).ok_or(ReadFailed)?);
+        Ok(())
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
+        self.as_slice().read_at(offset, buf)
+    }
+}
+
+impl<R: ReadAt + ?Sized> ReadAt for &R {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
+        (**self).read_at(offset, buf)
+    }
+}
+
+// === impl Snapshot ===
+
+impl<R: ReadAt> Snapshot<R> {
+    /// Opens a snapshot: reads and checks its header and its settings, nothing else.
+    pub fn open(reader: R) -> Result<Self, SnapshotError> {
+        let mut bytes = [0; HEADER_LEN];
+        reader.read_at(0, &mut bytes)?;
+        let header = Header::decode(&bytes)?;
+        let settings = read(&reader, header.settings_offset, header.settings_len)?;
+        if checksum(header.generation, header.settings_offset, &settings) != header.settings_checksum {
+            return Err(SnapshotError::Corrupt("settings"));
+        }
+        let settings = postcard::from_bytes(&settings).map_err(|_| SnapshotError::Corrupt("settings"))?;
+        Ok(Self { reader, header, settings })
+    }
+
+    /// The number of this policy; every publication has another, higher one.
+    pub fn generation(&self) -> u64 {
+        self.header.generation
+    }
+
+    /// When it was compiled, in milliseconds since the Unix epoch.
+    pub fn created_ms(&self) -> u64 {
+        self.header.created_ms
+    }
+
+    /// How many records it holds (intentions by source, keys, destinations).
+    pub fn n_records(&self) -> u32 {
+        self.header.n_records
+    }
+
+    /// What holds for the whole policy.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The intention with exactly this destination and source, wildcards taken literally.
+    pub fn intention(&self, key: Key<'_>) -> Result<Option<IntentionRecord>, SnapshotError> {
+        self.lookup(key)
+    }
+
+    /// The API key with this id.
+    pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
+        self.lookup(Key::ApiKey(id))
+    }
+
+    /// Whether everything to this destination is denied because its entry could not be read.
+    pub fn is_broken(&self, destination: Key<'_>) -> Result<bool, SnapshotError> {
+        if !self.settings.broken_destinations {
+            return Ok(false);
+        }
+        Ok(self.lookup::<()>(destination)?.is_some())
+    }
+
+    /// Reads all of it and checks that every byte is covered by a checksum that holds.
+    pub fn verify(&self) -> Result<(), SnapshotError> {
+        for index in 0..self.header.n_pages {
+            self.page(index)?;
+        }
+        let mut offset = self.header.records_offset();
+        let mut n_records = 0_u32;
+        while offset < self.header.settings_offset {
+            offset = offset.saturating_add(self.record(offset)?.len() as u64);
+            n_records += 1;
+        }
+        if offset != self.header.settings_offset || n_records != self.header.n_records {
+            return Err(SnapshotError::Corrupt("records"));
+        }
+        Ok(())
+    }
+
+    fn lookup<T: serde::de::DeserializeOwned>(&self, key: Key<'_>) -> Result<Option<T>, SnapshotError> {
+        let key = key.encode();
+        let hash = hash(&key);
+        // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
+        for step in 0..layout::MAX_CHAIN {
+            let page = self.page(self.header.page_index(hash, step))?;
+            for slot in page.slots().filter(|slot| slot.tag == layout::tag(hash)) {
+                let frame = self.record(slot.offset)?;
+                if frame.key() == key {
+                    let record = postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))?;
+                    return Ok(Some(record));
+                }
+            }
+            if !page.overflows() {
+                return Ok(None);
+            }
+        }
+        Err(SnapshotError::Corrupt("chain"))
+    }
+
+    fn page(&self, index: u32) -> Result<Page, SnapshotError> {
+        let offset = layout::page_offset(index);
+        let mut bytes = [0; PAGE_LEN];
+        self.reader.read_at(offset, &mut bytes)?;
+        Page::decode(&bytes, self.header.generation, offset)
+    }
+
+    fn record(&self, offset: u64) -> Result<RecordFrame, SnapshotError> {
+        let end = self.header.settings_offset;
+        if offset < self.header.records_offset() || offset.saturating_add(FRAME_LEN as u64) > end {
+            return Err(SnapshotError::Corrupt("record offset"));
+        }
+        // Most records are short: one read fetches the frame and, usually, all that follows it.
+        let guess = u32::try_from((end - offset).min(layout::READ_AHEAD)).unwrap_or(0);
+        let mut bytes = read(&self.reader, offset, guess)?;
+        let len = RecordFrame::total_len(&bytes).ok_or(SnapshotError::Corrupt("record length"))?;
+        if offset.saturating_add(u64::from(len)) > end {
+            return Err(SnapshotError::Corrupt("record length"));
+        }
+        if len > guess {
+            let mut rest = read(&self.reader, offset + u64::from(guess), len - guess)?;
+            bytes.append(&mut rest);
+        }
+        bytes.truncate(len as usize);
+        RecordFrame::decode(bytes, self.header.generation, offset)
+    }
+}
+
+fn read<R: ReadAt>(reader: &R, offset: u64, len: u32) -> Result<Vec<u8>, SnapshotError> {
+    let mut bytes = vec![0; len as usize];
+    reader.read_at(offset, &mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,280 @@
+//! The byte layout: header, pages, record frames. Integers are little-endian. Everything decoded here is hostile until its
+//! checksum holds, and bounded after.
+
+use super::SnapshotError;
+
+/// The format that this version writes, and the only one that it reads: a gateway and its sidecar are released together,
+/// and a plugin that meets another format keeps its last good policy and says so.
+pub const FORMAT: u16 = 1;
+
+/// Length of the header, in bytes: enough to learn the generation of a file.
+pub const HEADER_LEN: usize = 128;
+
+/// Length of a page, in bytes.
+pub(super) const PAGE_LEN: usize = 64;
+/// Slots in a page.
+pub(super) const PAGE_SLOTS: usize = 3;
+/// Longest run of pages that a lookup follows. The writer doubles the table rather than make a longer one.
+pub(super) const MAX_CHAIN: u32 = 8;
+/// Bytes before a record's key.
+pub(super) const FRAME_LEN: usize = 12;
+/// How much of a record is fetched by the first read, in bytes.
+pub(super) const READ_AHEAD: u64 = 512;
+/// Longest payload, in bytes. A longer intention is refused when it is compiled.
+pub(super) const MAX_PAYLOAD: u32 = 256 * 1024;
+/// Longest settings, in bytes.
+const MAX_SETTINGS: u32 = 64 * 1024;
+
+const MAGIC: [u8; 8] = *b"PORTCLLS";
+
+/// The first bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) generation: u64,
+    pub(super) created_ms: u64,
+    pub(super) n_pages: u32,
+    pub(super) n_records: u32,
+    pub(super) settings_offset: u64,
+    pub(super) settings_len: u32,
+    pub(super) settings_checksum: u32,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Upper half of the key's hash.
+    pub(super) tag: u32,
+    /// Offset of the record; 0 marks an empty slot.
+    pub(super) offset: u64,
+}
+
+/// A bucket of the hash table.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Page {
+    slots: [Option<Slot>; PAGE_SLOTS],
+    overflows: bool,
+}
+
+/// A record's bytes, checked.
+#[derive(Debug)]
+pub(super) struct RecordFrame {
+    bytes: Vec<u8>,
+    key_len: usize,
+}
+
+/// The generation of a file, from its first [`HEADER_LEN`] bytes.
+pub fn peek(header: &[u8]) -> Result<u64, SnapshotError> {
+    Ok(Header::decode(header)?.generation)
+}
+
+/// A checksum of bytes that belong to one generation and one place, so that parts of different files do not mix.
+pub(super) fn checksum(generation: u64, offset: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&generation.to_le_bytes());
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// FNV-1a with a final mix, so that both halves can be used apart. The table is built from the operator's own names; what
+/// a caller sends can only look things up in it.
+pub(super) fn hash(key: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in key {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ hash >> 29
+}
+
+/// Where a page is.
+pub(super) fn page_offset(index: u32) -> u64 {
+    HEADER_LEN as u64 + u64::from(index) * PAGE_LEN as u64
+}
+
+/// What a slot keeps of a hash.
+pub(super) fn tag(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).unwrap_or(u32::MAX)
+}
+
+// === impl Header ===
+
+impl Header {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        const CORRUPT: SnapshotError = SnapshotError::Corrupt("header");
+        let bytes: &[u8; HEADER_LEN] = bytes.try_into().map_err(|_| CORRUPT)?;
+        if field::<8>(bytes, 0) != MAGIC {
+            return Err(SnapshotError::NotASnapshot);
+        }
+        // Before the checksum: another format may keep it elsewhere.
+        let format = u16::from_le_bytes(field(bytes, 8));
+        if format != FORMAT {
+            return Err(SnapshotError::Format { found: format });
+        }
+        let (covered, sum) = bytes.split_at(HEADER_LEN - 4);
+        if checksum(0, 0, covered).to_le_bytes() != sum {
+            return Err(CORRUPT);
+        }
+        let header = Self {
+            generation: u64::from_le_bytes(field(bytes, 16)),
+            created_ms: u64::from_le_bytes(field(bytes, 24)),
+            n_pages: u32::from_le_bytes(field(bytes, 32)),
+            n_records: u32::from_le_bytes(field(bytes, 36)),
+            settings_offset: u64::from_le_bytes(field(bytes, 40)),
+            settings_len: u32::from_le_bytes(field(bytes, 48)),
+            settings_checksum: u32::from_le_bytes(field(bytes, 52)),
+        };
+        let sane = header.n_pages.is_power_of_two()
+            && header.settings_offset >= header.records_offset()
+            && header.settings_len <= MAX_SETTINGS;
+        if sane { Ok(header) } else { Err(CORRUPT) }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_LEN);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.resize(16, 0);
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&self.created_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.n_pages.to_le_bytes());
+        bytes.extend_from_slice(&self.n_records.to_le_bytes());
+        bytes.extend_from_slice(&self.settings_offset.to_le_bytes());
+        bytes.extend_from_slice(&self.settings_len.to_le_bytes());
+        bytes.extend_from_slice(&self.settings_checksum.to_le_bytes());
+        bytes.resize(HEADER_LEN - 4, 0);
+        let sum = checksum(0, 0, &bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn records_offset(&self) -> u64 {
+        page_offset(self.n_pages)
+    }
+
+    /// The page to look at, `step` pages after the one that the hash names.
+    pub(super) fn page_index(&self, hash: u64, step: u32) -> u32 {
+        let low = u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
+        low.wrapping_add(step) & (self.n_pages - 1)
+    }
+}
+
+// === impl Page ===
+
+impl Page {
+    /// Bytes of a slot: tag, then offset.
+    const SLOT_LEN: usize = 12;
+    const OVERFLOW_AT: usize = PAGE_SLOTS * Self::SLOT_LEN;
+
+    pub(super) fn decode(bytes: &[u8; PAGE_LEN], generation: u64, offset: u64) -> Result<Self, SnapshotError> {
+        let (covered, sum) = bytes.split_at(PAGE_LEN - 4);
+        if checksum(generation, offset, covered).to_le_bytes() != sum {
+            return Err(SnapshotError::Corrupt("page"));
+        }
+        let slot = |index: usize| {
+            let at = index * Self::SLOT_LEN;
+            let offset = u64::from_le_bytes(field(bytes, at + 4));
+            (offset != 0).then(|| Slot { tag: u32::from_le_bytes(field(bytes, at)), offset })
+        };
+        Ok(Self { slots: [slot(0), slot(1), slot(2)], overflows: field(bytes, Self::OVERFLOW_AT) != [0_u8] })
+    }
+
+    pub(super) fn encode(&self, generation: u64, offset: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(PAGE_LEN);
+        for slot in self.slots {
+            let slot = slot.unwrap_or(Slot { tag: 0, offset: 0 });
+            bytes.extend_from_slice(&slot.tag.to_le_bytes());
+            bytes.extend_from_slice(&slot.offset.to_le_bytes());
+        }
+        bytes.push(u8::from(self.overflows));
+        bytes.resize(PAGE_LEN - 4, 0);
+        let sum = checksum(generation, offset, &bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.slots.into_iter().flatten()
+    }
+
+    pub(super) fn overflows(&self) -> bool {
+        self.overflows
+    }
+
+    /// Puts a slot in; when the page is full, marks it as overflowing instead and says so.
+    pub(super) fn insert(&mut self, slot: Slot) -> bool {
+        match self.slots.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(slot);
+                true
+            }
+            None => {
+                self.overflows = true;
+                false
+            }
+        }
+    }
+}
+
+// === impl RecordFrame ===
+
+/// `[payload_len u32][checksum u32][key_len u16][0 u16][key][payload]`
+impl RecordFrame {
+    /// Length of the whole record, told by its first bytes; `None` when it is more than any record's.
+    pub(super) fn total_len(bytes: &[u8]) -> Option<u32> {
+        let bytes: &[u8; FRAME_LEN] = bytes.first_chunk()?;
+        let payload = u32::from_le_bytes(field(bytes, 0));
+        let key = u16::from_le_bytes(field(bytes, 8));
+        (payload <= MAX_PAYLOAD).then(|| payload + u32::from(key) + 12)
+    }
+
+    pub(super) fn decode(bytes: Vec<u8>, generation: u64, offset: u64) -> Result<Self, SnapshotError> {
+        const CORRUPT: SnapshotError = SnapshotError::Corrupt("record");
+        let frame: &[u8; FRAME_LEN] = bytes.first_chunk().ok_or(CORRUPT)?;
+        let key_len = usize::from(u16::from_le_bytes(field(frame, 8)));
+        if Self::sum(&bytes, generation, offset) != u32::from_le_bytes(field(frame, 4))
+            || bytes.len() < FRAME_LEN + key_len
+        {
+            return Err(CORRUPT);
+        }
+        Ok(Self { bytes, key_len })
+    }
+
+    pub(super) fn encode(key: &[u8], payload: &[u8], generation: u64, offset: u64) -> Option<Vec<u8>> {
+        let payload_len = u32::try_from(payload.len()).ok().filter(|len| *len <= MAX_PAYLOAD)?;
+        let mut bytes = payload_len.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&u16::try_from(key.len()).ok()?.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(payload);
+        let sum = Self::sum(&bytes, generation, offset);
+        bytes.splice(4..8, sum.to_le_bytes());
+        Some(bytes)
+    }
+
+    /// The checksum of everything but the checksum itself.
+    fn sum(bytes: &[u8], generation: u64, offset: u64) -> u32 {
+        let (before, rest) = bytes.split_at_checked(4).unwrap_or((bytes, &[]));
+        let after = rest.get(4..).unwrap_or_default();
+        checksum(generation, offset, &[before, after].concat())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        self.bytes.get(FRAME_LEN..FRAME_LEN + self.key_len).unwrap_or_default()
+    }
+
+    pub(super) fn payload(&self) -> &[u8] {
+        self.bytes.get(FRAME_LEN + self.key_len..).unwrap_or_default()
+    }
+}
+
+/// `N` bytes of a fixed array. All callers name places inside it; past its end they would read zeros.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
+}
