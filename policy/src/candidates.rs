@@ -35,7 +35,7 @@ impl<'a> From<&'a ServiceName> for Name<'a> {
     }
 }
 
-impl<'a> Name<'a> {
+impl Name<'_> {
     /// The patterns that cover this name, most exact first.
     fn patterns(self) -> [Self; 3] {
         [self, Self { name: WILDCARD, ..self }, Self { namespace: WILDCARD, name: WILDCARD, ..self }]

@@ -98,6 +98,6 @@ mod tests {
         for value in [&b""[..], b"AAAA", b"-----BEGIN CERTIFICATE-----", b"%2B", b"MIIB,", b"\xff\xfe"] {
             assert_eq!(Certificate::from_header(value), Err(InvalidCertificate::Unreadable));
         }
-        assert_eq!(Certificate::from_header(&[b'A'; MAX_HEADER_LEN + 1]), Err(InvalidCertificate::TooLong));
+        assert_eq!(Certificate::from_header(&vec![b'A'; MAX_HEADER_LEN + 1]), Err(InvalidCertificate::TooLong));
     }
 }

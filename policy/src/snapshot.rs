@@ -81,6 +81,12 @@ impl ReadAt for Vec<u8> {
     }
 }
 
+impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
+        (**self).read_at(offset, buf)
+    }
+}
+
 impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)

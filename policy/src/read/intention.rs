@@ -212,21 +212,29 @@ fn read_permission(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Permi
         }
     };
     let Some(http) = object.filled("http") else {
-        problems.push(node.problem(
-            Severity::Error,
-            "the permission has no HTTP criteria; the source is denied",
-            "give PathExact, PathPrefix or Methods, or use Action on the source for all requests",
-        ));
+        problems.push(no_criteria(node));
         return None;
     };
     let criteria = http.object_of_source(problems)?;
     problems.extend(criteria.unknown(&HTTP_KEYS).iter().map(not_enforced));
     let path = read_path(&criteria, &http, problems);
     let methods = read_methods(&criteria, problems);
+    if path.is_none() && methods.is_empty() && problems.len() == seen {
+        // Consul's proxies would take it for "any request" (consul-policy §3.1).
+        problems.push(no_criteria(&http));
+    }
     if problems.len() > seen {
         return None;
     }
     Some(Permission { action: action?, path, methods })
+}
+
+fn no_criteria(node: &Node<'_>) -> Problem {
+    node.problem(
+        Severity::Error,
+        "the permission has no HTTP criteria; the source is denied",
+        "give PathExact, PathPrefix or Methods, or use Action on the source for all requests",
+    )
 }
 
 fn read_path(criteria: &Object<'_>, http: &Node<'_>, problems: &mut Vec<Problem>) -> Option<PathMatch> {

@@ -29,7 +29,12 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn problem(&self, severity: Severity, what: &str, hint: &str) -> Problem {
-        Problem { severity, at: self.place.clone(), what: what.to_owned(), hint: hint.to_owned() }
+        Problem {
+            severity,
+            at: self.place.trim_end_matches(": ").to_owned(),
+            what: what.to_owned(),
+            hint: hint.to_owned(),
+        }
     }
 
     /// The value as an object; anything else is fatal, since what it was meant to say is not known.

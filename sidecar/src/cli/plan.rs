@@ -1,0 +1,97 @@
+//! `portcullis plan`: the registrations that manifests lead to, without touching anything.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use clap::Parser;
+
+use super::Outcome;
+use crate::{
+    config::Config,
+    kube::{Cluster, ManifestError},
+    sync::{Note, Registration, Severity, SyncOptions, desired},
+};
+
+/// Options of `portcullis plan`.
+#[derive(Debug, Parser)]
+pub(super) struct Args {
+    /// A configuration file, for `manifests` and `sync`
+    #[arg(short, long, value_name = "FILE", required_unless_present = "manifests")]
+    config: Option<PathBuf>,
+    /// A directory of Kubernetes manifests, or one file
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+    /// A sync option, e.g. `nodePortSync=InternalOnly`; may be repeated, lists as JSON
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print a JSON array in the shape of Consul's catalog register payload
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let config = args.config.as_deref().map(Config::load).transpose()?;
+    let mut options = config.as_ref().map(|config| config.sync.clone()).unwrap_or_default();
+    apply(&mut options, &args.set)?;
+    let manifests = args.manifests.as_ref().or(config.as_ref().map(|config| &config.manifests));
+    let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
+    let cluster = Cluster::load_directory(manifests).map_err(|errors| manifest_errors(&errors))?;
+    let desired = desired(&cluster, &options);
+    let outcome = report_notes(&desired.notes);
+    if args.json {
+        super::print_json(&desired.registrations)?;
+    } else {
+        table(&desired.registrations)?;
+    }
+    Ok(outcome)
+}
+
+/// Manifests that cannot be read, as one error; all of them are told.
+pub(super) fn manifest_errors(errors: &[ManifestError]) -> anyhow::Error {
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", lines.join("\n"))
+}
+
+/// Notes to stderr; an error among them means that something is not exposed as its author meant.
+pub(super) fn report_notes<'a>(notes: impl IntoIterator<Item = &'a Note>) -> Outcome {
+    let mut outcome = Outcome::Holds;
+    for note in notes {
+        let is_error = note.severity == Severity::Error;
+        super::message(if is_error { "error" } else { "warning" }, &note.to_string());
+        if is_error {
+            outcome = Outcome::DoesNotHold;
+        }
+    }
+    outcome
+}
+
+fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
+    for pair in set {
+        let Some((key, value)) = pair.split_once('=') else { anyhow::bail!("--set {pair}: write it as KEY=VALUE") };
+        options.set(key, value)?;
+    }
+    Ok(options.validate()?)
+}
+
+/// One line an instance, in columns.
+fn table(registrations: &[Registration]) -> anyhow::Result<()> {
+    let mut rows = vec![["SERVICE", "ADDRESS", "CHECK", "ID", "TAGS"].map(str::to_owned)];
+    rows.extend(registrations.iter().map(|it| {
+        let address = format!("{}:{}", it.service.address, it.service.port);
+        [it.service.service.clone(), address, it.check.status.clone(), it.service.id.clone(), it.service.tags.join(" ")]
+    }));
+    let mut widths = [0; 4];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut stdout = io::stdout().lock();
+    for [service, address, status, id, tags] in &rows {
+        let [a, b, c, d] = widths;
+        writeln!(stdout, "{}", format!("{service:a$}  {address:b$}  {status:c$}  {id:d$}  {tags}").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! The configuration file of `portcullis run`: one struct a concern, unknown keys refused, relative paths relative to the file.
+
+use std::path::{Path, PathBuf};
+
+use portcullis_policy::{Action, PolicySettings};
+use serde::Deserialize;
+
+use crate::{
+    documents::{self, DocumentError},
+    sync::options::SyncOptions,
+};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// A directory of Kubernetes manifests: Services, Nodes, EndpointSlices.
+    pub manifests: PathBuf,
+    /// Who may call whom.
+    pub policy: PolicyConfig,
+    /// Where the compiled policy goes.
+    pub snapshot: SnapshotConfig,
+    /// The routers that guard the services.
+    pub gate: GateConfig,
+    /// How services become registrations.
+    #[serde(default)]
+    pub sync: SyncOptions,
+}
+
+/// Where policy is read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// A directory of config entries and API keys.
+    pub directory: PathBuf,
+    /// What happens when no intention applies [deny]. Keep it equal to Consul's `default_intention_policy`.
+    #[serde(default = "deny")]
+    pub default: Action,
+    /// Accepted trust domains, as in `TrustDomain` of Consul's `/v1/connect/ca/roots` [none: every certificate is refused].
+    #[serde(default)]
+    pub trust_domains: Vec<String>,
+}
+
+/// Where the snapshot is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// The file. Its directory is what Traefik mounts into the plugin, read-only; a tmpfs is a good place.
+    pub file: PathBuf,
+}
+
+/// How the gate's routers are written (design §2).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GateConfig {
+    /// The file that Traefik's file provider reads.
+    pub file: PathBuf,
+    /// Name of the plugin in Traefik's static configuration [portcullis].
+    #[serde(default = "plugin_name")]
+    pub plugin: String,
+    /// The snapshot as the plugin sees it [/policy/ and the snapshot's file name].
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// Entry points of services that name none [Traefik's defaults].
+    #[serde(default)]
+    pub entry_points: Vec<String>,
+    /// TLS of the routers; absent: routers without TLS, unless a service's annotation asks for it.
+    #[serde(default)]
+    pub tls: Option<GateTls>,
+    /// Whether client certificates are an identity: only when the TLS options of the entry point verify them [off].
+    #[serde(default)]
+    pub client_certificate: ClientCertificate,
+    /// The request header that carries API keys [none: API keys are not accepted].
+    #[serde(default)]
+    pub api_key_header: Option<String>,
+    /// Further settings of the plugin, passed as they are (`reloadMilliseconds`, `logDenied`, `revealRule`).
+    #[serde(default)]
+    pub plugin_settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// TLS of the gate's routers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GateTls {
+    /// Name of the TLS options, with its provider (`mtls@file`) [Traefik's default options].
+    #[serde(default)]
+    pub options: Option<String>,
+    /// Name of the certificate resolver [none].
+    #[serde(default)]
+    pub cert_resolver: Option<String>,
+}
+
+/// How far the client certificate that Traefik hands on can be trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClientCertificate {
+    /// It is not an identity.
+    #[default]
+    Off,
+    /// The TLS options verify every client certificate against the mesh's CA (`VerifyClientCertIfGiven` or
+    /// `RequireAndVerifyClientCert`).
+    VerifiedByTraefik,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// It could be read, but not understood.
+    #[error("{path}: {message}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let invalid = |message: String| ConfigError::Invalid { path: path.to_owned(), message };
+        let text = documents::read_text(path)?;
+        let mut config: Self = serde_saphyr::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        config.sync.validate().map_err(|error| invalid(format!("sync: {error}")))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        for place in
+            [&mut config.manifests, &mut config.policy.directory, &mut config.snapshot.file, &mut config.gate.file]
+        {
+            *place = base.join(&*place);
+        }
+        if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
+            return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
+        }
+        Ok(config)
+    }
+}
+
+impl PolicyConfig {
+    /// The part that the policy core needs.
+    pub fn settings(&self) -> PolicySettings {
+        PolicySettings {
+            default: self.default,
+            trust_domains: self.trust_domains.clone(),
+            protocols: std::collections::BTreeMap::new(),
+        }
+    }
+}
+
+fn deny() -> Action {
+    Action::Deny
+}
+
+fn plugin_name() -> String {
+    "portcullis".to_owned()
+}

@@ -1,0 +1,12 @@
+//! Kubernetes as Portcullis sees it: Services, Nodes and EndpointSlices, nothing else.
+//!
+//! [`manifests`] turns text into objects, [`cluster`] keeps them keyed. Neither judges what it reads: that is
+//! [`crate::sync`]'s work. Objects are the types of `k8s-openapi`, so a watch on an API server and a directory of
+//! files end in the same [`Cluster`].
+
+pub mod cluster;
+mod directory;
+pub mod manifests;
+
+pub use cluster::{Cluster, ObjectKey};
+pub use manifests::{ManifestError, Manifests};

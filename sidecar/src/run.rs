@@ -1,0 +1,188 @@
+//! `portcullis run`: keeps the snapshot and the gate's file in step with the directories, until it is told to stop.
+//!
+//! Level-triggered: every pass reads everything and writes what differs. An event only says "look again", so a missed one
+//! costs time and never correctness; a pass that fails leaves the last good files in force.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use notify::{RecursiveMode, Watcher};
+use portcullis_policy::{Policy, Severity};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    time::timeout,
+};
+
+use crate::{
+    config::Config,
+    gate,
+    kube::Cluster,
+    policy,
+    publish::{self, PublishError},
+    sync::{self, desired, routes},
+};
+
+/// A pass even without an event: for file systems that tell nobody, and events that were lost.
+const PERIOD: Duration = Duration::from_secs(10);
+/// A burst of events is over after this long without one.
+const QUIET: Duration = Duration::from_millis(30);
+/// Under a storm of events, a pass comes at least this often.
+const LONGEST_WAIT: Duration = Duration::from_millis(300);
+/// How often directories are looked through where the system offers no events.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What is in force and what was said about it.
+struct State {
+    config: Config,
+    policy: Option<Policy>,
+    complaints: Complaints,
+}
+
+/// What was logged last, so that a standing fault is logged once and its end too.
+#[derive(Default)]
+struct Complaints {
+    policy: Vec<String>,
+    services: Vec<String>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let wake = Arc::new(Notify::new());
+    let _watchers = [watch(&config.manifests, &wake)?, watch(&config.policy.directory, &wake)?];
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut state = State { config, policy: None, complaints: Complaints::default() };
+    tracing::info!(
+        manifests = %state.config.manifests.display(),
+        policy = %state.config.policy.directory.display(),
+        "watching"
+    );
+    loop {
+        state.pass();
+        tokio::select! {
+            () = wake.notified() => settle(&wake).await,
+            () = tokio::time::sleep(PERIOD) => {}
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        }
+    }
+    tracing::info!("stopped; the gateway goes on with the last good policy");
+    Ok(())
+}
+
+/// Waits until a burst of events is over: a file that is being written is read when it is whole.
+async fn settle(wake: &Notify) {
+    let quiet = async { while timeout(QUIET, wake.notified()).await.is_ok() {} };
+    // Running out of time is fine: the next pass will see the rest.
+    let _ = timeout(LONGEST_WAIT, quiet).await;
+}
+
+fn watch(directory: &Path, wake: &Arc<Notify>) -> anyhow::Result<Box<dyn Watcher + Send>> {
+    let handler = |wake: Arc<Notify>| {
+        move |event: notify::Result<notify::Event>| {
+            // Our own reading of the files shows up as access events.
+            if event.is_ok_and(|event| event.kind.is_access() && !is_written(event.kind)) {
+                return;
+            }
+            wake.notify_one();
+        }
+    };
+    let mut native = notify::recommended_watcher(handler(Arc::clone(wake)))?;
+    match native.watch(directory, RecursiveMode::Recursive) {
+        Ok(()) => Ok(Box::new(native)),
+        Err(error) => {
+            tracing::warn!(directory = %directory.display(), %error, "no file events here, looking every {POLL:?} instead");
+            let config = notify::Config::default().with_poll_interval(POLL);
+            let mut poll = notify::PollWatcher::new(handler(Arc::clone(wake)), config)?;
+            poll.watch(directory, RecursiveMode::Recursive)?;
+            Ok(Box::new(poll))
+        }
+    }
+}
+
+fn is_written(kind: notify::EventKind) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    kind == notify::EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+// === impl State ===
+
+impl State {
+    fn pass(&mut self) {
+        if let Err(error) = self.publish_policy() {
+            tracing::error!(%error, "the snapshot cannot be written; the last good policy stays in force");
+        }
+        if let Err(error) = self.publish_gate() {
+            tracing::error!(%error, "the gate's file cannot be written; the last one stays in force");
+        }
+    }
+
+    fn publish_policy(&mut self) -> Result<(), PublishError> {
+        let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.complaints.policy(vec![(Severity::Fatal, error.to_string())]);
+                return Ok(());
+            }
+        };
+        self.complaints.policy(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
+        if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
+            return Ok(());
+        }
+        let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
+        tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        self.policy = Some(loaded.policy);
+        Ok(())
+    }
+
+    fn publish_gate(&mut self) -> Result<(), PublishError> {
+        let cluster = match Cluster::load_directory(&self.config.manifests) {
+            Ok(cluster) => cluster,
+            Err(errors) => {
+                self.complaints.services(errors.iter().map(|error| (true, error.to_string())).collect());
+                return Ok(());
+            }
+        };
+        let desired = desired(&cluster, &self.config.sync);
+        let (routes, notes) = routes(&desired.registrations);
+        let notes = desired.notes.iter().chain(&notes);
+        self.complaints
+            .services(notes.map(|note| (note.severity == sync::Severity::Error, note.to_string())).collect());
+        if publish::text(&self.config.gate.file, &gate::render(&routes, &self.config.gate))? {
+            tracing::info!(services = routes.len(), instances = desired.registrations.len(), "gate written");
+        }
+        Ok(())
+    }
+}
+
+// === impl Complaints ===
+
+impl Complaints {
+    fn policy(&mut self, problems: Vec<(Severity, String)>) {
+        let texts: Vec<_> = problems.iter().map(|(_, text)| text.clone()).collect();
+        if texts == self.policy {
+            return;
+        }
+        for (severity, text) in problems {
+            match severity {
+                Severity::Fatal => tracing::error!("{text}; the last good policy stays in force"),
+                Severity::Error => tracing::error!("{text}"),
+                Severity::Warning => tracing::warn!("{text}"),
+            }
+        }
+        if texts.is_empty() && !self.policy.is_empty() {
+            tracing::info!("the policy has no problems any more");
+        }
+        self.policy = texts;
+    }
+
+    fn services(&mut self, notes: Vec<(bool, String)>) {
+        let texts: Vec<_> = notes.iter().map(|(_, text)| text.clone()).collect();
+        if texts == self.services {
+            return;
+        }
+        for (is_error, text) in notes {
+            if is_error { tracing::error!("{text}") } else { tracing::warn!("{text}") }
+        }
+        self.services = texts;
+    }
+}

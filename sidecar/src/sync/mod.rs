@@ -1,0 +1,35 @@
+//! The pure half of the sync: Kubernetes objects → the registrations that Consul should hold.
+//!
+//! ```text
+//! Cluster + SyncOptions ──desired()──► Registrations + Notes ──routes()──► Routes of the gate + Notes
+//! ```
+//! No clock, no files, no network: the same input gives the same output, in the same order. Rule numbers in comments
+//! (A1 … X3) are those of the sync contract; `testdata/sync` holds a case for each.
+//!
+//! Nothing that is doubtful is exposed: a service whose routing cannot be understood keeps its registration (it is the
+//! truth about what runs) but loses its routes, with a [`Note`] that says why.
+
+mod addresses;
+mod annotations;
+pub mod desired;
+mod endpoints;
+mod exposure;
+mod meta;
+mod naming;
+mod note;
+pub mod options;
+mod ports;
+#[cfg(test)]
+mod properties;
+mod registration;
+pub mod routes;
+mod select;
+mod subject;
+mod tags;
+
+pub use desired::{Desired, desired};
+pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
+pub use note::{Note, Severity};
+pub use options::{OptionsError, SyncOptions};
+pub use registration::{Check, RegisteredService, Registration, Weights};
+pub use routes::{Route, RouterSpec, Server, routes};

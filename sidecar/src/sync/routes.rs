@@ -1,0 +1,180 @@
+//! What the gate needs to route: [`Route`]s, read from the gate tags of registrations and from nothing else.
+//!
+//! Tags are the only source, because the gate also serves services that other tools registered. Everything fails
+//! closed: a service whose tags contradict each other, hold a key that is not supported yet, or share a router's name
+//! with another service has no route and a [`Note`] that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    addresses,
+    note::{Note, Notes},
+    registration::Registration,
+};
+
+mod tags;
+
+use tags::GateTags;
+
+/// Schemes that Traefik speaks to a server.
+const SCHEMES: [&str; 3] = ["http", "https", "h2c"];
+/// Scheme of a service that names none.
+const DEFAULT_SCHEME: &str = "http";
+
+/// A Consul service that the gate exposes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Consul service name: the destination of intentions, and the text of `X-Portcullis-Destination`.
+    /// Only `A-Z a-z 0-9 . _ -`, so it is safe in a rule and in a header.
+    pub destination: String,
+    /// At least one, sorted by name.
+    pub routers: Vec<RouterSpec>,
+    /// All instances, sorted, each place once. Critical ones are listed as not healthy: see [`Route::live`].
+    pub servers: Vec<Server>,
+    /// `http`, `https` or `h2c`, for all servers.
+    pub scheme: String,
+}
+
+/// One root router of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct RouterSpec {
+    /// Unique among all routes; `A-Z a-z 0-9 _ -`.
+    pub name: String,
+    /// Traefik v3 rule as its author wrote it; never blank, but not checked otherwise.
+    pub rule: String,
+    /// Empty for the gate's own.
+    pub entry_points: Vec<String>,
+    /// Absent for Traefik's rule (length of the rule).
+    pub priority: Option<i64>,
+    /// Absent for the gate's own setting.
+    pub tls: Option<bool>,
+}
+
+/// One place where a service is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    /// IP address or host name.
+    pub address: String,
+    /// Port, 1-65535.
+    pub port: u16,
+    /// Whether its check lets traffic through (passing or warning, Traefik's own default).
+    pub healthy: bool,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The servers that may get traffic. With none, the route stays and Traefik answers 503: taking the route away would
+    /// let a broader rule of another service catch the requests.
+    pub fn live(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(|server| server.healthy)
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// `address:port` as a URL writes it.
+    pub fn authority(&self) -> String {
+        addresses::authority(&self.address, self.port)
+    }
+}
+
+/// The routes of all registrations, sorted by destination, and why some services have none.
+pub fn routes(registrations: &[Registration]) -> (Vec<Route>, Vec<Note>) {
+    let mut by_name: BTreeMap<&str, Vec<&Registration>> = BTreeMap::new();
+    for registration in registrations {
+        by_name.entry(&registration.service.service).or_default().push(registration);
+    }
+    let mut found: BTreeMap<&str, (Option<Route>, Notes)> = BTreeMap::new();
+    for (name, instances) in &by_name {
+        let mut notes = Notes::new(name);
+        found.insert(name, (route(name, instances, &mut notes), notes));
+    }
+    close_equal_destinations(&mut found);
+    close_shared_routers(&mut found);
+    let (mut routes, mut notes) = (Vec::new(), Vec::new());
+    for (route, noted) in found.into_values() {
+        routes.extend(route);
+        notes.extend(noted.into_list());
+    }
+    notes.sort();
+    (routes, notes)
+}
+
+/// The route of one service; `None` with a note if it is wanted but cannot be, `None` alone if nobody wants one.
+fn route(name: &str, instances: &[&Registration], notes: &mut Notes) -> Option<Route> {
+    let tags = GateTags::read(instances, notes)?;
+    let routers = tags.routers(notes)?;
+    let speaks = |scheme: &str| SCHEMES.contains(&scheme);
+    let scheme = match tags.scheme.as_deref() {
+        None => DEFAULT_SCHEME,
+        Some(scheme) if speaks(scheme) => scheme,
+        Some(other) => {
+            notes.error("loadbalancer.server.scheme", closed(&format!("{other:?} is no scheme")), "http, https or h2c");
+            return None;
+        }
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || !name.bytes().all(plain) {
+        let what = closed("the Consul name does not fit into a header and a rule");
+        notes.error("service name", what, "use only A-Z a-z 0-9 . _ -");
+        return None;
+    }
+    Some(Route { destination: name.to_owned(), routers, servers: servers(instances), scheme: scheme.to_owned() })
+}
+
+/// Every place once; one healthy instance there is enough.
+fn servers(instances: &[&Registration]) -> Vec<Server> {
+    let mut places: BTreeMap<(String, u16), bool> = BTreeMap::new();
+    for instance in instances {
+        let service = &instance.service;
+        // Consul's readers fall back to the node's address.
+        let address = if service.address.is_empty() { &instance.address } else { &service.address };
+        let healthy = matches!(instance.check.status.as_str(), "passing" | "warning");
+        *places.entry((address.clone(), service.port)).or_default() |= healthy;
+    }
+    places.into_iter().map(|((address, port), healthy)| Server { address, port, healthy }).collect()
+}
+
+/// Consul lists `Web` and `web` as two services and answers for both as one, so neither's instances can be told apart.
+fn close_equal_destinations(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
+    let mut spellings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for name in found.keys() {
+        spellings.entry(name.to_lowercase()).or_default().insert((*name).to_owned());
+    }
+    for (name, (route, notes)) in found.iter_mut() {
+        let others = &spellings[&name.to_lowercase()];
+        if others.len() > 1 && route.take().is_some() {
+            let others: Vec<_> = others.iter().filter(|other| other != name).cloned().collect();
+            let what = closed(&format!("Consul answers for it and {} as one", others.join(", ")));
+            notes.error("service name", what, "rename one of them");
+        }
+    }
+}
+
+/// A router that two services define would be either's by chance.
+fn close_shared_routers(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
+    let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, (route, _)) in found.iter() {
+        for router in route.iter().flat_map(|route| &route.routers) {
+            owners.entry(router.name.clone()).or_default().insert((*name).to_owned());
+        }
+    }
+    for (name, (route, notes)) in found.iter_mut() {
+        let shared = |router: &&RouterSpec| owners[&router.name].len() > 1;
+        let Some(router) = route.iter().flat_map(|route| &route.routers).find(shared).cloned() else { continue };
+        let others: Vec<_> = owners[&router.name].iter().filter(|other| other != name).cloned().collect();
+        let what = closed(&format!("router {} is also defined by {}", router.name, others.join(", ")));
+        notes.error(&format!("portcullis.http.routers.{}", router.name), what, "rename the router in one of them");
+        *route = None;
+    }
+}
+
+/// A finding with its consequence.
+fn closed(what: &str) -> String {
+    format!("{what}, the service is not exposed")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! E1, E2: tags from annotations, before [`super::exposure`] decides what becomes of the routing ones.
+
+use super::{options::SyncOptions, subject::Subject};
+
+/// Base tag, lists, then `key=value` of prefixed annotations in the order of their keys; no empties, no duplicates.
+pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<String> {
+    let mut tags = vec![options.k8s_tag.clone()];
+    for list in &options.annotation_tag_lists {
+        tags.extend(subject.annotation(list).into_iter().flat_map(parse));
+    }
+    for (key, value) in subject.annotations {
+        let is_list = options.annotation_tag_lists.contains(key);
+        if !is_list && options.annotation_tag_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+            tags.push(format!("{key}={}", value.trim_end()));
+        }
+    }
+    tags.retain(|tag| !tag.is_empty());
+    unique(tags)
+}
+
+/// Removes duplicates, keeping the first of each.
+pub(super) fn unique(tags: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect()
+}
+
+/// consul-k8s's list: commas separate, `\,` is a comma, any other backslash stays; each tag is trimmed.
+fn parse(text: &str) -> Vec<String> {
+    let mut tags = Vec::new();
+    let mut tag = String::new();
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            ',' => tags.push(std::mem::take(&mut tag)),
+            '\\' if characters.next_if_eq(&',').is_some() => tag.push(','),
+            other => tag.push(other),
+        }
+    }
+    tags.push(tag);
+    tags.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    /// The test table of consul-k8s's parsetags, and its quirk: blanks alone give no tag here.
+    #[test]
+    fn reads_tag_lists_as_consul_k8s_does() {
+        let table: [(&str, &[&str]); 11] = [
+            ("tag", &["tag"]),
+            (",,removes,,empty,elems,,", &["removes", "empty", "elems"]),
+            ("removes , white  ,space ", &["removes", "white", "space"]),
+            ("\\,leading,comma", &[",leading", "comma"]),
+            ("trailing,comma\\,", &["trailing", "comma,"]),
+            ("mid\\,dle,com\\,ma", &["mid,dle", "com,ma"]),
+            ("\\,\\,multi\\,\\,,\\,com\\,\\,ma", &[",,multi,,", ",com,,ma"]),
+            ("a\\\\,b", &["a\\,b"]),
+            ("a\\b", &["a\\b"]),
+            ("a, ,b", &["a", "b"]),
+            ("", &[]),
+        ];
+        for (text, tags) in table {
+            assert_eq!(parse(text), tags, "{text}");
+        }
+    }
+}
