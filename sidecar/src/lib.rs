@@ -17,3 +17,4 @@ pub mod policy;
 pub mod publish;
 pub mod run;
 pub mod sync;
+pub mod watch;

@@ -3,9 +3,8 @@
 //! Level-triggered: every pass reads everything and writes what differs. An event only says "look again", so a missed one
 //! costs time and never correctness; a pass that fails leaves the last good files in force.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use notify::{RecursiveMode, Watcher};
 use portcullis_policy::{Policy, Severity};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,6 +19,7 @@ use crate::{
     policy,
     publish::{self, PublishError},
     sync::{self, desired, routes},
+    watch::Watch,
 };
 
 /// A pass even without an event: for file systems that tell nobody, and events that were lost.
@@ -28,8 +28,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_millis(30);
 /// Under a storm of events, a pass comes at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(300);
-/// How often directories are looked through where the system offers no events.
-const POLL: Duration = Duration::from_millis(500);
+/// How often the watched directories are looked at themselves: one that is replaced takes its watch with it.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What is in force and what was said about it.
 struct State {
@@ -45,10 +45,24 @@ struct Complaints {
     services: Vec<String>,
 }
 
+/// Returns when a watched directory is no longer the one that was watched.
+async fn replaced(watches: &mut [Watch]) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut any = false;
+        for watch in &mut *watches {
+            any |= watch.renew();
+        }
+        if any {
+            return;
+        }
+    }
+}
+
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let wake = Arc::new(Notify::new());
-    let _watchers = [watch(&config.manifests, &wake)?, watch(&config.policy.directory, &wake)?];
+    let mut watches = [Watch::start(&config.manifests, &wake), Watch::start(&config.policy.directory, &wake)];
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut state = State { config, policy: None, complaints: Complaints::default() };
     tracing::info!(
@@ -61,6 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             () = wake.notified() => settle(&wake).await,
             () = tokio::time::sleep(PERIOD) => {}
+            () = replaced(&mut watches) => {}
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
@@ -74,34 +89,6 @@ async fn settle(wake: &Notify) {
     let quiet = async { while timeout(QUIET, wake.notified()).await.is_ok() {} };
     // Running out of time is fine: the next pass will see the rest.
     let _ = timeout(LONGEST_WAIT, quiet).await;
-}
-
-fn watch(directory: &Path, wake: &Arc<Notify>) -> anyhow::Result<Box<dyn Watcher + Send>> {
-    let handler = |wake: Arc<Notify>| {
-        move |event: notify::Result<notify::Event>| {
-            // Our own reading of the files shows up as access events.
-            if event.is_ok_and(|event| event.kind.is_access() && !is_written(event.kind)) {
-                return;
-            }
-            wake.notify_one();
-        }
-    };
-    let mut native = notify::recommended_watcher(handler(Arc::clone(wake)))?;
-    match native.watch(directory, RecursiveMode::Recursive) {
-        Ok(()) => Ok(Box::new(native)),
-        Err(error) => {
-            tracing::warn!(directory = %directory.display(), %error, "no file events here, looking every {POLL:?} instead");
-            let config = notify::Config::default().with_poll_interval(POLL);
-            let mut poll = notify::PollWatcher::new(handler(Arc::clone(wake)), config)?;
-            poll.watch(directory, RecursiveMode::Recursive)?;
-            Ok(Box::new(poll))
-        }
-    }
-}
-
-fn is_written(kind: notify::EventKind) -> bool {
-    use notify::event::{AccessKind, AccessMode};
-    kind == notify::EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
 // === impl State ===

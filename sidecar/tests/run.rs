@@ -94,6 +94,20 @@ fn follows_edits_and_keeps_the_last_good_policy_while_a_file_is_broken() {
 }
 
 #[test]
+fn follows_a_directory_that_is_replaced_as_a_whole() {
+    let sidecar = Sidecar::start(ALLOW);
+    sidecar.wait_for("the first snapshot", || sidecar.verdict() == Some(Verdict::Allow));
+    for verdict in [Verdict::Deny, Verdict::Allow] {
+        fs::rename(sidecar.path("policy"), sidecar.path(&format!("old-{}", verdict.as_str()))).unwrap();
+        fs::create_dir(sidecar.path("policy")).unwrap();
+        fs::write(sidecar.path("policy/db.yaml"), ALLOW.replace("allow", verdict.as_str())).unwrap();
+        let start = Instant::now();
+        sidecar.wait_for("the replacement", || sidecar.verdict() == Some(verdict));
+        assert!(start.elapsed() < Duration::from_secs(5), "found by the periodic pass only");
+    }
+}
+
+#[test]
 fn writes_nothing_while_nothing_changes() {
     let sidecar = Sidecar::start(ALLOW);
     sidecar.wait_for("the first snapshot", || sidecar.verdict().is_some() && sidecar.path("run/gate.yml").exists());
