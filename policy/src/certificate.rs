@@ -5,9 +5,9 @@
 //! only where the operator declares that Traefik verifies, and Traefik's entry point does.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use x509_cert::{
-    der::{Decode as _, asn1::ObjectIdentifier},
-    ext::pkix::{SubjectAltName, name::GeneralName},
+use der::{
+    Decode as _, Reader as _, SliceReader, Tag, TagNumber, Tagged as _,
+    asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UtcTime},
 };
 
 /// What a client certificate says of its holder. Owned, so that the parsed form of a header value can be kept and reused.
@@ -66,32 +66,133 @@ impl Certificate {
         Self::from_der(&der)
     }
 
-    /// Reads a DER certificate.
+    /// Reads a DER certificate (RFC 5280 §4.1). Names, keys and signatures are passed over: whoever verified the chain has
+    /// read them.
     pub fn from_der(der: &[u8]) -> Result<Self, InvalidCertificate> {
-        let unreadable = |_| InvalidCertificate::Unreadable;
-        let certificate = x509_cert::Certificate::from_der(der).map_err(unreadable)?.tbs_certificate;
+        let tbs = first(children(AnyRef::from_der(der).map_err(unreadable)?, Tag::Sequence)?)?;
+        // [0] version, serial, signature algorithm, issuer, validity, subject, public key, then optional parts.
+        let mut fields = children(tbs, Tag::Sequence)?.into_iter().skip_while(|it| it.tag() == context(0));
+        let validity = fields.nth(3).ok_or(InvalidCertificate::Unreadable)?;
+        let mut times = children(validity, Tag::Sequence)?.into_iter();
+        let mut time = || seconds(times.next().ok_or(InvalidCertificate::Unreadable)?);
+        let (not_before, not_after) = (time()?, time()?);
         let mut uri = None;
-        for extension in certificate.extensions.iter().flatten().filter(|it| it.extn_id == SUBJECT_ALT_NAME) {
-            let names = SubjectAltName::from_der(extension.extn_value.as_bytes()).map_err(unreadable)?;
-            for name in names.0 {
-                if let GeneralName::UniformResourceIdentifier(found) = name
-                    && uri.replace(found.to_string()).is_some()
-                {
-                    return Err(InvalidCertificate::SeveralUris);
-                }
+        for extensions in fields.skip(2).filter(|it| it.tag() == context(3)) {
+            for extension in children(first(children(extensions, context(3))?)?, Tag::Sequence)? {
+                add_uris(extension, &mut uri)?;
             }
         }
-        Ok(Self {
-            uri: uri.ok_or(InvalidCertificate::NoUri)?,
-            not_before: certificate.validity.not_before.to_unix_duration().as_secs(),
-            not_after: certificate.validity.not_after.to_unix_duration().as_secs(),
-        })
+        Ok(Self { uri: uri.ok_or(InvalidCertificate::NoUri)?, not_before, not_after })
     }
+}
+
+/// Looks for URIs in an extension: `SEQUENCE {OID, [critical BOOLEAN,] OCTET STRING}`.
+fn add_uris(extension: AnyRef<'_>, uri: &mut Option<String>) -> Result<(), InvalidCertificate> {
+    let parts = children(extension, Tag::Sequence)?;
+    let (Some(id), Some(value)) = (parts.first(), parts.last()) else { return Err(InvalidCertificate::Unreadable) };
+    if id.decode_as::<ObjectIdentifier>().map_err(unreadable)? != SUBJECT_ALT_NAME {
+        return Ok(());
+    }
+    let names = value.decode_as::<OctetStringRef<'_>>().map_err(unreadable)?;
+    for name in children(AnyRef::from_der(names.as_bytes()).map_err(unreadable)?, Tag::Sequence)? {
+        // GeneralName: uniformResourceIdentifier is [6] IA5String, implicit.
+        if name.tag() == (Tag::ContextSpecific { constructed: false, number: TagNumber::N6 }) {
+            let text = core::str::from_utf8(name.value()).ok().filter(|text| text.is_ascii());
+            if uri.replace(text.ok_or(InvalidCertificate::Unreadable)?.to_owned()).is_some() {
+                return Err(InvalidCertificate::SeveralUris);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The elements of a constructed value with the tag that it must have.
+fn children(parent: AnyRef<'_>, tag: Tag) -> Result<Vec<AnyRef<'_>>, InvalidCertificate> {
+    if parent.tag() != tag {
+        return Err(InvalidCertificate::Unreadable);
+    }
+    let mut reader = SliceReader::new(parent.value()).map_err(unreadable)?;
+    let mut elements = Vec::new();
+    while !reader.is_finished() {
+        elements.push(AnyRef::decode(&mut reader).map_err(unreadable)?);
+    }
+    Ok(elements)
+}
+
+fn first(elements: Vec<AnyRef<'_>>) -> Result<AnyRef<'_>, InvalidCertificate> {
+    elements.into_iter().next().ok_or(InvalidCertificate::Unreadable)
+}
+
+/// `Time`: UTCTime or GeneralizedTime.
+fn seconds(time: AnyRef<'_>) -> Result<u64, InvalidCertificate> {
+    let since_epoch = match time.tag() {
+        Tag::UtcTime => time.decode_as::<UtcTime>().map(|it| it.to_unix_duration()),
+        _ => time.decode_as::<GeneralizedTime>().map(|it| it.to_unix_duration()),
+    };
+    Ok(since_epoch.map_err(unreadable)?.as_secs())
+}
+
+/// An explicit context-specific tag.
+fn context(number: u8) -> Tag {
+    Tag::ContextSpecific { constructed: true, number: TagNumber::new(number) }
+}
+
+fn unreadable(_: der::Error) -> InvalidCertificate {
+    InvalidCertificate::Unreadable
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A self-signed certificate with these subject alternative names, valid in 2000-2100.
+    fn certificate(names: Vec<rcgen::SanType>) -> Vec<u8> {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.subject_alt_names = names;
+        parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2100, 1, 1);
+        parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn uri(text: &str) -> rcgen::SanType {
+        rcgen::SanType::URI(text.try_into().unwrap())
+    }
+
+    #[test]
+    fn reads_the_only_uri_and_the_validity_of_the_first_certificate() {
+        let (leaf, other) = (
+            certificate(vec![rcgen::SanType::DnsName("web".try_into().unwrap()), uri("spiffe://a/b")]),
+            certificate(vec![]),
+        );
+        let header = format!("{},{}", BASE64_STANDARD.encode(&leaf), BASE64_STANDARD.encode(&other));
+        // 2000-01-01 is a UTCTime, 2100-01-01 a GeneralizedTime (RFC 5280 §4.1.2.5).
+        let expected =
+            Certificate { uri: "spiffe://a/b".to_owned(), not_before: 946_684_800, not_after: 4_102_444_800 };
+        assert_eq!(Certificate::from_header(header.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn refuses_certificates_with_no_or_several_uris() {
+        assert_eq!(Certificate::from_der(&certificate(vec![])), Err(InvalidCertificate::NoUri));
+        assert_eq!(
+            Certificate::from_der(&certificate(vec![uri("spiffe://a"), uri("spiffe://a")])),
+            Err(InvalidCertificate::SeveralUris)
+        );
+    }
+
+    #[test]
+    fn every_cut_and_every_flip_is_refused_or_reads_as_some_certificate_without_panicking() {
+        let der = certificate(vec![uri("spiffe://a/b")]);
+        for at in 0..der.len() {
+            assert!(Certificate::from_der(&der[..at]).is_err(), "cut at {at}");
+            for flip in [1, 0x20, 0x80, 0xFF] {
+                let mut flipped = der.clone();
+                flipped[at] ^= flip;
+                // The signature is not checked here, so a flip may go unseen; it must not be more than that.
+                let _ = Certificate::from_der(&flipped);
+            }
+        }
+    }
 
     #[test]
     fn refuses_values_that_are_no_certificate() {

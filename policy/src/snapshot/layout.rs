@@ -1,6 +1,8 @@
 //! The byte layout: header, pages, record frames. Integers are little-endian. Everything decoded here is hostile until its
 //! checksum holds, and bounded after.
 
+use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+
 use super::SnapshotError;
 
 /// The format that this version writes, and the only one that it reads: a gateway and its sidecar are released together,
@@ -69,11 +71,17 @@ pub fn peek(header: &[u8]) -> Result<u64, SnapshotError> {
 
 /// A checksum of bytes that belong to one generation and one place, so that parts of different files do not mix.
 pub(super) fn checksum(generation: u64, offset: u64, bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&generation.to_le_bytes());
-    hasher.update(&offset.to_le_bytes());
-    hasher.update(bytes);
-    hasher.finalize()
+    let mut digest = seeded(generation, offset);
+    digest.update(bytes);
+    digest.finalize()
+}
+
+fn seeded(generation: u64, offset: u64) -> Digest<'static, u32, Table<1>> {
+    static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+    let mut digest = CRC.digest();
+    digest.update(&generation.to_le_bytes());
+    digest.update(&offset.to_le_bytes());
+    digest
 }
 
 /// FNV-1a with a final mix, so that both halves can be used apart. The table is built from the operator's own names; what
@@ -256,9 +264,10 @@ impl RecordFrame {
 
     /// The checksum of everything but the checksum itself.
     fn sum(bytes: &[u8], generation: u64, offset: u64) -> u32 {
-        let (before, rest) = bytes.split_at_checked(4).unwrap_or((bytes, &[]));
-        let after = rest.get(4..).unwrap_or_default();
-        checksum(generation, offset, &[before, after].concat())
+        let mut digest = seeded(generation, offset);
+        digest.update(bytes.get(..4).unwrap_or_default());
+        digest.update(bytes.get(8..).unwrap_or_default());
+        digest.finalize()
     }
 
     pub(super) fn len(&self) -> usize {
