@@ -21,7 +21,7 @@ use serde_json::Value;
 /// Largest text of one file, in bytes: a dump of some ten thousand services with their slices.
 pub const MAX_FILE_BYTES: usize = 64 << 20;
 /// Most documents in one file; a list counts as one.
-pub const MAX_DOCUMENTS: usize = 20_000;
+pub const MAX_DOCUMENTS: usize = 100_000;
 /// Most nodes (maps, lists, scalars) of the YAML in one file.
 const MAX_YAML_NODES: usize = 8_000_000;
 /// Most parts that YAML aliases may repeat in one file.

@@ -98,7 +98,7 @@ impl<'a> Judged<'a> {
         let collected = tags::collect(&self.subject, self.options);
         let common = Common {
             name,
-            tags: exposure::apply(&self.subject, self.options, collected, notes),
+            tags: tags::unique(exposure::apply(&self.subject, self.options, collected, notes)),
             meta: meta::shared(&self.subject, self.options, notes),
             weights: self.weights(notes),
         };

@@ -8,7 +8,6 @@ use super::{
     note::Notes,
     options::{Exposure, SyncOptions},
     subject::Subject,
-    tags,
 };
 
 /// Prefix that Traefik's catalog provider reads.
@@ -49,7 +48,7 @@ pub(super) fn apply(subject: &Subject<'_>, options: &SyncOptions, tags: Vec<Stri
         Some(rest) if key_below(&tag, TRAEFIK_PREFIX).is_some() => format!("{GATE_PREFIX}{rest}"),
         _ => tag,
     };
-    tags::unique(tags.into_iter().map(rewrite).collect())
+    tags.into_iter().map(rewrite).collect()
 }
 
 /// The option, or the service's own annotation. One that cannot be read hides the service: it may have been meant to.

@@ -2,7 +2,8 @@
 
 use super::{options::SyncOptions, subject::Subject};
 
-/// Base tag, lists, then `key=value` of prefixed annotations in the order of their keys; no empties, no duplicates.
+/// Base tag, lists, then `key=value` of prefixed annotations in the order of their keys; no empties. Duplicates go
+/// later, since the exposure can make two tags one.
 pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<String> {
     let mut tags = vec![options.k8s_tag.clone()];
     for list in &options.annotation_tag_lists {
@@ -15,7 +16,7 @@ pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<Strin
         }
     }
     tags.retain(|tag| !tag.is_empty());
-    unique(tags)
+    tags
 }
 
 /// Removes duplicates, keeping the first of each.
