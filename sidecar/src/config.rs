@@ -6,8 +6,8 @@ use portcullis_policy::{Action, PolicySettings};
 use serde::Deserialize;
 
 use crate::{
-    documents::{self, DocumentError},
-    sync::options::SyncOptions,
+    sources::{self, SourceError, SourceErrors},
+    sync::SyncOptions,
 };
 
 /// The whole file.
@@ -102,27 +102,15 @@ pub enum ClientCertificate {
     VerifiedByTraefik,
 }
 
-/// Why a configuration file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It could not be read.
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    /// It could be read, but not understood.
-    #[error("{path}: {message}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-}
-
 impl Config {
     /// Reads a configuration file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let invalid = |message: String| ConfigError::Invalid { path: path.to_owned(), message };
-        let text = documents::read_text(path)?;
+    pub fn load(path: &Path) -> Result<Self, SourceErrors> {
+        const HINT: &str = "see docs/reference/configuration.md";
+        let at = path.display().to_string();
+        let invalid = |what: String| SourceErrors(vec![SourceError::new(&at, what, HINT)]);
+        let [file] = <[_; 1]>::try_from(sources::files(path).map_err(SourceErrors)?)
+            .map_err(|_| invalid("a file is needed, not a directory".to_owned()))?;
+        let text = file.read().map_err(|error| SourceErrors(vec![error]))?;
         let mut config: Self = serde_saphyr::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         config.sync.validate().map_err(|error| invalid(format!("sync: {error}")))?;
         let base = path.parent().unwrap_or(Path::new(""));

@@ -16,5 +16,6 @@ pub mod kube;
 pub mod policy;
 pub mod publish;
 pub mod run;
+pub mod sources;
 pub mod sync;
 pub mod watch;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use portcullis_policy::{Policy, PolicySettings, Problem, Severity, compile, read};
 
-use crate::documents::{self, DocumentError};
+use crate::{documents, sources::SourceErrors};
 
 /// A policy that was read, with everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Loaded {
 }
 
 /// Reads every document below a path.
-pub fn load(path: &Path, settings: PolicySettings) -> Result<Loaded, DocumentError> {
+pub fn load(path: &Path, settings: PolicySettings) -> Result<Loaded, SourceErrors> {
     Ok(from_documents(&documents::read(path)?, settings))
 }
 

@@ -10,7 +10,8 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
-    kube::{Cluster, ManifestError},
+    kube::Cluster,
+    sources::SourceErrors,
     sync::{Note, Registration, Severity, SyncOptions, desired},
 };
 
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     apply(&mut options, &args.set)?;
     let manifests = args.manifests.as_ref().or(config.as_ref().map(|config| &config.manifests));
     let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
-    let cluster = Cluster::load_directory(manifests).map_err(|errors| manifest_errors(&errors))?;
+    let cluster = Cluster::load_directory(manifests).map_err(SourceErrors)?;
     let desired = desired(&cluster, &options);
     let outcome = report_notes(&desired.notes);
     if args.json {
@@ -46,12 +47,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         table(&desired.registrations)?;
     }
     Ok(outcome)
-}
-
-/// Manifests that cannot be read, as one error; all of them are told.
-pub(super) fn manifest_errors(errors: &[ManifestError]) -> anyhow::Error {
-    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("{}", lines.join("\n"))
 }
 
 /// Notes to stderr; an error among them means that something is not exposed as its author meant.

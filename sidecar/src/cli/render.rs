@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 
 use super::Outcome;
-use crate::{config::Config, gate, kube::Cluster, sync};
+use crate::{config::Config, gate, kube::Cluster, sources::SourceErrors, sync};
 
 /// Options of `portcullis render`.
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = Config::load(&args.config)?;
-    let cluster = Cluster::load_directory(&config.manifests).map_err(|errors| super::plan::manifest_errors(&errors))?;
+    let cluster = Cluster::load_directory(&config.manifests).map_err(SourceErrors)?;
     let desired = sync::desired(&cluster, &config.sync);
     let (routes, notes) = sync::routes(&desired.registrations);
     let holds = super::plan::report_notes(desired.notes.iter().chain(&notes));

@@ -12,10 +12,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{
-    directory,
-    manifests::{ManifestError, Manifests, Object, Place},
-};
+use crate::sources::{self, SourceError as ManifestError};
+
+use super::manifests::{Manifests, Object, Place};
 
 /// Namespace of objects that name none, as kubectl has it.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -51,7 +50,7 @@ impl Cluster {
     /// point anywhere inside the directory. All or nothing: with any error there is no cluster, since half a cluster
     /// would look like services that were deleted.
     pub fn load_directory(directory: &Path) -> Result<Self, Vec<ManifestError>> {
-        let files = directory::files(directory)?;
+        let files = sources::files(directory)?;
         let mut cluster = Self::default();
         let mut places = BTreeMap::new();
         let mut errors = Vec::new();

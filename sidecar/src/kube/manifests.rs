@@ -18,8 +18,8 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Largest text of one file, in bytes: a dump of some ten thousand services with their slices.
-pub const MAX_FILE_BYTES: usize = 64 << 20;
+use crate::sources::{MAX_FILE_BYTES, SourceError as ManifestError};
+
 /// Most documents in one file; a list counts as one.
 pub const MAX_DOCUMENTS: usize = 100_000;
 /// Most nodes (maps, lists, scalars) of the YAML in one file.
@@ -58,18 +58,6 @@ pub struct Place {
     pub document: usize,
     /// Item numbers, counted from 1, of the lists around the object, outermost first.
     pub items: Vec<usize>,
-}
-
-/// Why a text or a directory was not taken; `Display` is one line that says where, what and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{at}: {what}; {hint}")]
-pub struct ManifestError {
-    /// File, document and item, or the directory.
-    pub at: String,
-    /// What is wrong.
-    pub what: String,
-    /// What to do about it.
-    pub hint: String,
 }
 
 // === impl Manifests ===
@@ -224,15 +212,6 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: document {}", self.file, self.document)?;
         self.items.iter().try_for_each(|item| write!(f, ", item {item}"))
-    }
-}
-
-// === impl ManifestError ===
-
-impl ManifestError {
-    /// An error at `at`.
-    pub fn new(at: &str, what: impl Into<String>, hint: &str) -> Self {
-        Self { at: at.to_owned(), what: what.into(), hint: hint.to_owned() }
     }
 }
 

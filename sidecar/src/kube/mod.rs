@@ -5,8 +5,7 @@
 //! files end in the same [`Cluster`].
 
 pub mod cluster;
-mod directory;
 pub mod manifests;
 
 pub use cluster::{Cluster, ObjectKey};
-pub use manifests::{ManifestError, Manifests};
+pub use manifests::Manifests;

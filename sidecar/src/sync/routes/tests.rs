@@ -1,3 +1,5 @@
+//! Routes from registrations as a catalog would give them.
+
 use super::*;
 use crate::sync::registration::{Check, RegisteredService, Weights};
 

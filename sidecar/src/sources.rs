@@ -1,4 +1,7 @@
-//! Finding manifest files below a directory: bounded, sorted, each file once, never outside the directory.
+//! Files that people and tools write: found below a directory, bounded, sorted, each once, never outside the directory.
+//!
+//! Reading is all or nothing for whoever asks, and every fault is told at once: half of what was meant could be more
+//! permissive, or look like services that were deleted.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +10,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::manifests::{MAX_FILE_BYTES, ManifestError};
+/// Largest file that is read, in bytes: a dump of some ten thousand services with their slices.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
+
+/// Why a text or a directory was not taken; `Display` is one line that says where, what and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {what}; {hint}")]
+pub struct SourceError {
+    /// File, document and item, or the directory.
+    pub at: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// All that is wrong, a line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct SourceErrors(pub Vec<SourceError>);
 
 /// Folders inside folders; more is a mistake, or a link that leads back.
 const MAX_DEPTH: usize = 16;
@@ -16,18 +37,18 @@ const MAX_FILES: usize = 20_000;
 
 /// One file to read.
 #[derive(Debug)]
-pub(super) struct ManifestFile {
+pub(crate) struct SourceFile {
     /// Path relative to the directory, for messages.
-    pub(super) name: String,
+    pub(crate) name: String,
     path: PathBuf,
 }
 
-/// The manifest files below `root` in sorted order; `root` may also be one file.
-pub(super) fn files(root: &Path) -> Result<Vec<ManifestFile>, Vec<ManifestError>> {
+/// The YAML and JSON files below `root` in sorted order; `root` may also be one file.
+pub(crate) fn files(root: &Path) -> Result<Vec<SourceFile>, Vec<SourceError>> {
     let at = root.display().to_string();
     let real = root.canonicalize().map_err(|error| vec![unreadable(&at, &error)])?;
     if real.is_file() {
-        return Ok(vec![ManifestFile { name: at, path: real }]);
+        return Ok(vec![SourceFile { name: at, path: real }]);
     }
     let mut walk = Walk { root: real.clone(), seen: BTreeSet::new(), files: Vec::new(), errors: Vec::new() };
     walk.enter(&real, Path::new(""), 0);
@@ -38,8 +59,8 @@ struct Walk {
     root: PathBuf,
     /// Real paths of files and folders already taken: two links to one file are one file.
     seen: BTreeSet<PathBuf>,
-    files: Vec<ManifestFile>,
-    errors: Vec<ManifestError>,
+    files: Vec<SourceFile>,
+    errors: Vec<SourceError>,
 }
 
 impl Walk {
@@ -48,7 +69,7 @@ impl Walk {
         let at = if depth == 0 { self.root.clone() } else { shown.to_owned() }.display().to_string();
         if depth > MAX_DEPTH {
             let what = format!("more than {MAX_DEPTH} folders deep");
-            return self.errors.push(ManifestError::new(&at, what, "look for a link that leads back, or flatten"));
+            return self.errors.push(SourceError::new(&at, what, "look for a link that leads back, or flatten"));
         }
         let listed = fs::read_dir(real).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()
@@ -75,8 +96,8 @@ impl Walk {
             Err(error) => return self.errors.push(unreadable(&at, &error)),
         };
         if !real.starts_with(&self.root) {
-            let hint = "keep manifests inside the directory, or name the other one";
-            return self.errors.push(ManifestError::new(&at, "a link that leads out of the directory", hint));
+            let hint = "keep the files inside the directory, or name the other one";
+            return self.errors.push(SourceError::new(&at, "a link that leads out of the directory", hint));
         }
         let is_folder = real.is_dir();
         if !is_folder && !shown.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
@@ -90,19 +111,15 @@ impl Walk {
             return self.enter(&real, shown, depth + 1);
         }
         if self.files.len() == MAX_FILES {
-            self.errors.push(ManifestError::new(
-                &at,
-                format!("more than {MAX_FILES} files"),
-                "use fewer, larger files",
-            ));
+            self.errors.push(SourceError::new(&at, format!("more than {MAX_FILES} files"), "use fewer, larger files"));
         }
-        self.files.push(ManifestFile { name: at, path: real });
+        self.files.push(SourceFile { name: at, path: real });
     }
 }
 
-impl ManifestFile {
+impl SourceFile {
     /// The file's text; stops reading behind the size limit.
-    pub(super) fn read(&self) -> Result<String, ManifestError> {
+    pub(crate) fn read(&self) -> Result<String, SourceError> {
         let limit = MAX_FILE_BYTES as u64 + 1;
         let mut text = String::new();
         fs::File::open(&self.path)
@@ -112,13 +129,22 @@ impl ManifestFile {
     }
 }
 
-fn unreadable(at: &str, error: &io::Error) -> ManifestError {
-    ManifestError::new(at, format!("cannot be read: {error}"), "check the path, its rights and that it is UTF-8")
+fn unreadable(at: &str, error: &io::Error) -> SourceError {
+    SourceError::new(at, format!("cannot be read: {error}"), "check the path, its rights and that it is UTF-8")
+}
+
+// === impl SourceError ===
+
+impl SourceError {
+    /// An error at `at`.
+    pub fn new(at: &str, what: impl Into<String>, hint: &str) -> Self {
+        Self { at: at.to_owned(), what: what.into(), hint: hint.to_owned() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cluster;
+    use crate::kube::Cluster;
     use std::{fs, os::unix::fs::symlink};
 
     const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
