@@ -1,0 +1,265 @@
+//! The middleware's settings: what an operator may say, what holds when nothing is said, and what is refused.
+//!
+//! A configuration that cannot be understood is never guessed at: [`read`] answers [`Misconfigured`], and the guard then
+//! denies every request with that reason. Nothing here runs in start code, where a failure would disable every plugin.
+
+use crate::{headers, inline::Inline, lenient};
+use serde_json::{Map, Value};
+
+/// How long a snapshot is used before the file is looked at again: with the sidecar's own delay, a change of policy is
+/// in force within half a second, and a look costs three system calls.
+const DEFAULT_RELOAD_MS: u64 = 200;
+/// More than this and an operator would take the gate for broken.
+const MAX_RELOAD_MS: u64 = 3_600_000;
+/// Longest destination name in bytes: one DNS label is 63, Consul's own limit for names is 255.
+pub const MAX_DESTINATION_BYTES: usize = 255;
+/// Longest configuration that is read, in bytes; inline policies are for small set-ups.
+const MAX_CONFIG_BYTES: usize = 1 << 20;
+
+/// Everything an operator can set.
+#[derive(Debug, PartialEq)]
+pub struct Settings {
+    /// Where the policy is.
+    pub policy: PolicyFrom,
+    /// How the destination of a request is known.
+    pub destination: DestinationFrom,
+    /// Whether the certificate header is an identity. Off by default: whether Traefik verified the certificate cannot be
+    /// seen from here (traefik §4.3), so the operator has to say so.
+    pub client_certificate: ClientCertificate,
+    /// The header that carries API keys, in lower case; none means that there are no API keys.
+    pub api_key_header: Option<String>,
+    /// Milliseconds of wall time between two looks at the snapshot file.
+    pub reload_ms: u64,
+    /// The level of the line that each denied request logs; `None` is silent.
+    pub log_denied: Option<Level>,
+    /// Whether a refusal tells the caller which rule refused and why. Off by default: it would map the policy out.
+    pub reveal_rule: bool,
+}
+
+/// Where the policy comes from.
+#[derive(Debug, PartialEq)]
+pub enum PolicyFrom {
+    /// A snapshot file, by its path inside the guest.
+    Snapshot(String),
+    /// The configuration itself.
+    Inline(Inline),
+}
+
+/// How the destination of a request is known.
+#[derive(Debug, PartialEq)]
+pub enum DestinationFrom {
+    /// The same for every request of this middleware.
+    Fixed(String),
+    /// The gate's header, by its lower-case name.
+    Header(String),
+}
+
+/// What the certificate header is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Nothing: it is not read.
+    Off,
+    /// Traefik verified the certificate against the right CA (`RequireAndVerifyClientCert` or `VerifyClientCertIfGiven`),
+    /// and `passTLSClientCert` with `pem: true` stands before this middleware.
+    VerifiedByTraefik,
+}
+
+/// A level of the host's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Shown when someone looks for something.
+    Debug,
+    /// An operation finished.
+    Info,
+    /// Something failed and was recovered from.
+    Warn,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misconfigured {
+    /// The host gave no JSON object.
+    #[error("the configuration is not a json object")]
+    NotAnObject,
+    /// The host gave more than is read.
+    #[error("the configuration is larger than {MAX_CONFIG_BYTES} bytes")]
+    TooLarge,
+    /// One key in two spellings, or an alias of it.
+    #[error("`{0}` is set twice in different spellings")]
+    Twice(String),
+    /// A value that cannot be what the key wants.
+    #[error("`{key}` must be {expected}")]
+    Unusable {
+        /// The key.
+        key: &'static str,
+        /// What it accepts.
+        expected: &'static str,
+    },
+    /// Neither policy source, or both.
+    #[error("set one of `snapshot` and `policy`")]
+    PolicySources,
+    /// Two settings name the same header, or a setting names one that has another meaning.
+    #[error("`{0}` names a header that has another meaning here")]
+    HeaderTaken(&'static str),
+    /// The inline policy holds an error.
+    #[error("the inline policy cannot be used: {0}")]
+    Policy(String),
+}
+
+/// The keys, as documented.
+const KEYS: [&str; 9] = [
+    "snapshot",
+    "policy",
+    "destination",
+    "destinationHeader",
+    "clientCertificate",
+    "apiKeyHeader",
+    "reloadMilliseconds",
+    "logDenied",
+    "revealRule",
+];
+
+/// Reads the configuration. Beside the settings come warnings, which are worth a log line and nothing more.
+pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
+    if json.len() > MAX_CONFIG_BYTES {
+        return Err(Misconfigured::TooLarge);
+    }
+    let Ok(Value::Object(given)) = serde_json::from_slice(json) else { return Err(Misconfigured::NotAnObject) };
+    let mut warnings = Vec::new();
+    let mut keys = Keys::new(given, &KEYS, &mut warnings)?;
+    let destination_header = keys.header("destinationHeader")?;
+    let destination = keys.text("destination", "a service name")?;
+    let settings = Settings {
+        policy: policy(&mut keys, &mut warnings)?,
+        destination: match destination {
+            Some(name) if is_destination(&name) => DestinationFrom::Fixed(name),
+            Some(_) => return Err(unusable("destination", "a service name without blanks, at most 255 bytes")),
+            None => {
+                DestinationFrom::Header(destination_header.unwrap_or_else(|| headers::DESTINATION.to_ascii_lowercase()))
+            }
+        },
+        client_certificate: match keys.text("clientCertificate", CERTIFICATE_WORDS)?.as_deref() {
+            None | Some("off" | "false") => ClientCertificate::Off,
+            Some("verifiedByTraefik") => ClientCertificate::VerifiedByTraefik,
+            Some(_) => return Err(unusable("clientCertificate", CERTIFICATE_WORDS)),
+        },
+        api_key_header: keys.header("apiKeyHeader")?,
+        reload_ms: match keys.take("reloadMilliseconds") {
+            None => DEFAULT_RELOAD_MS,
+            Some(value) => lenient::whole(&value)
+                .filter(|ms| *ms <= MAX_RELOAD_MS)
+                .ok_or(unusable("reloadMilliseconds", "a whole number from 0 to 3600000"))?,
+        },
+        log_denied: match keys.text("logDenied", LEVEL_WORDS)?.as_deref() {
+            Some("off" | "false") => None,
+            Some("debug") => Some(Level::Debug),
+            // One line for each refusal: an operator who cannot see why a request was denied will open the gate.
+            None | Some("info") => Some(Level::Info),
+            Some("warn") => Some(Level::Warn),
+            Some(_) => return Err(unusable("logDenied", LEVEL_WORDS)),
+        },
+        reveal_rule: match keys.take("revealRule") {
+            None => false,
+            Some(value) => lenient::switch(&value).ok_or(unusable("revealRule", "true or false"))?,
+        },
+    };
+    check_headers(&settings)?;
+    Ok((settings, warnings))
+}
+
+const CERTIFICATE_WORDS: &str = "`off` or `verifiedByTraefik`";
+const LEVEL_WORDS: &str = "`off`, `debug`, `info` or `warn`";
+
+/// Whether a text can name a destination: printable ASCII without blanks, of bounded length.
+pub fn is_destination(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_DESTINATION_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn policy(keys: &mut Keys, warnings: &mut Vec<String>) -> Result<PolicyFrom, Misconfigured> {
+    let inline = keys.take("policy");
+    match (keys.text("snapshot", "the path of a file")?, inline) {
+        (Some(path), None) => Ok(PolicyFrom::Snapshot(path)),
+        (None, Some(policy)) => Inline::read(policy, warnings).map(PolicyFrom::Inline),
+        (None, None) | (Some(_), Some(_)) => Err(Misconfigured::PolicySources),
+    }
+}
+
+/// No header may carry two meanings: what is read as one thing would be removed or overwritten as the other.
+fn check_headers(settings: &Settings) -> Result<(), Misconfigured> {
+    let reserved = |name: &str| {
+        ["connection", "host", headers::CERTIFICATE].iter().any(|taken| headers::same(name, taken))
+            || (headers::begins(name, headers::OWN_PREFIX) && !name.eq_ignore_ascii_case(headers::DESTINATION))
+    };
+    let destination = match &settings.destination {
+        DestinationFrom::Header(name) => Some(name),
+        DestinationFrom::Fixed(_) => None,
+    };
+    if destination.is_some_and(|name| reserved(name)) {
+        return Err(Misconfigured::HeaderTaken("destinationHeader"));
+    }
+    if let Some(name) = &settings.api_key_header {
+        let is_destination = destination.is_some_and(|destination| headers::same(name, destination));
+        if reserved(name) || headers::same(name, headers::DESTINATION) || is_destination {
+            return Err(Misconfigured::HeaderTaken("apiKeyHeader"));
+        }
+    }
+    Ok(())
+}
+
+const fn unusable(key: &'static str, expected: &'static str) -> Misconfigured {
+    Misconfigured::Unusable { key, expected }
+}
+
+/// An object's known keys, whatever their capitals: labels and tags often lose them.
+pub(crate) struct Keys(Vec<(&'static str, Value)>);
+
+impl Keys {
+    /// Sorts the given fields by the known keys; unknown ones become one warning.
+    pub(crate) fn new(
+        given: Map<String, Value>,
+        known: &[&'static str],
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Misconfigured> {
+        let mut keys = Self(Vec::with_capacity(given.len()));
+        let mut unknown = Vec::new();
+        for (name, value) in given {
+            let Some(key) = known.iter().find(|key| key.eq_ignore_ascii_case(&name)) else {
+                unknown.push(name);
+                continue;
+            };
+            if keys.0.iter().any(|(taken, _)| taken == key) {
+                return Err(Misconfigured::Twice((*key).to_owned()));
+            }
+            // An empty text is how a tag says "not set".
+            if !matches!(&value, Value::Null) && value.as_str() != Some("") {
+                keys.0.push((key, value));
+            }
+        }
+        if !unknown.is_empty() {
+            warnings.push(format!("unknown settings are ignored: {}", unknown.join(", ")));
+        }
+        Ok(keys)
+    }
+
+    /// The value of a key, if it is set.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(name, _)| *name == key)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    fn text(&mut self, key: &'static str, expected: &'static str) -> Result<Option<String>, Misconfigured> {
+        self.take(key).map(|value| lenient::text(&value).ok_or(unusable(key, expected))).transpose()
+    }
+
+    fn header(&mut self, key: &'static str) -> Result<Option<String>, Misconfigured> {
+        let name = self.text(key, "the name of a header")?;
+        match name {
+            Some(name) if !headers::is_token(&name) => Err(unusable(key, "the name of a header")),
+            name => Ok(name.map(|name| name.to_ascii_lowercase())),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

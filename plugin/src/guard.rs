@@ -1,0 +1,284 @@
+//! One request from start to verdict, readable from top to bottom.
+//!
+//! Every way through [`judge`] ends in a [`Decision`], every decision that is not an explicit allow of the policy denies,
+//! and [`handle`] is the only place that lets a request go on.
+
+use crate::{
+    certificates::Certificates,
+    config::{ClientCertificate, DestinationFrom, Settings, is_destination},
+    headers,
+    host::Host,
+    respond::{self, BAD_REQUEST, FORBIDDEN, Refused, UNAVAILABLE},
+    state::State,
+    text,
+};
+use portcullis_policy::{Credential, Decision, Request, Verdict};
+use std::borrow::Cow;
+
+/// Most header names a request may have. Go bounds the bytes of all headers to 1 MiB, not their number, and each name is
+/// looked at here.
+const MAX_HEADER_NAMES: usize = 512;
+/// Longest path and query, in bytes; most servers stop at 8 KiB.
+const MAX_URI_BYTES: usize = 64 * 1024;
+/// Longest method, in bytes; the longest registered one has 17.
+const MAX_METHOD_BYTES: usize = 32;
+/// Longest API key header, in bytes; what the policy accepts as a key is shorter.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// [`Decision::rule`] of a request that is malformed as a whole, whatever the policy says.
+const RULE_REQUEST: &str = "request";
+/// [`Decision::rule`] when the middleware's configuration cannot be used.
+const RULE_CONFIGURATION: &str = "configuration";
+/// [`Decision::rule`] when the destination is not known.
+const RULE_DESTINATION: &str = "destination";
+/// [`Decision::rule`] when there is no policy.
+const RULE_SNAPSHOT: &str = "snapshot";
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway goes on with it.
+    Forward,
+    /// It has been answered.
+    Answered,
+}
+
+/// What is known of a request, as far as it has been read.
+#[derive(Default)]
+struct Seen<'a> {
+    method: Cow<'a, str>,
+    uri: Cow<'a, str>,
+    destination: String,
+    /// The request carries its destination in the header that the decision would stamp, word for word.
+    stamped: bool,
+}
+
+/// Handles one request: decides, stamps the decision, and lets the request go on or answers it.
+pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
+    let (method, uri) = (host.method(), host.uri());
+    let mut seen =
+        Seen { method: String::from_utf8_lossy(&method), uri: String::from_utf8_lossy(&uri), ..Seen::default() };
+    let decision = judge(host, state, &mut seen).unwrap_or_else(|refusal| refusal);
+    stamp(host, &seen, &decision);
+    match decision.verdict {
+        Verdict::Allow => Outcome::Forward,
+        Verdict::Deny => {
+            deny(host, state, &seen, &decision);
+            Outcome::Answered
+        }
+    }
+}
+
+/// The way of a request. An `Err` is a refusal that the policy was not asked about.
+fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<Decision, Decision> {
+    let names = host.header_names();
+    let gate = match &mut state.gate {
+        Ok(gate) => gate,
+        Err(misconfigured) => {
+            remove_forged(host, &names, None)?;
+            return Err(refuse(UNAVAILABLE, RULE_CONFIGURATION, misconfigured.to_string()));
+        }
+    };
+    let settings = &gate.settings;
+    remove_forged(host, &names, Some(settings))?;
+    let key = take_api_key(host, &names, settings);
+    check_form(&names, seen)?;
+    check_connection(host, &names, settings)?;
+    read_destination(host, &names, settings, seen)?;
+
+    let credential = read_credential(host, &names, settings, &mut state.certificates, key.as_ref());
+    let now_ms = host.now_ms();
+    if let Some((level, line)) = gate.source.refresh(now_ms) {
+        host.log(level, &text::line(&line));
+    }
+    let request = Request {
+        destination: &seen.destination,
+        method: &seen.method,
+        uri: &seen.uri,
+        credential,
+        now: now_ms / 1000,
+    };
+    gate.source
+        .decide(&request)
+        .map_err(|failure| refuse(UNAVAILABLE, RULE_SNAPSHOT, format!("there is no policy: {failure}")))
+}
+
+fn refuse(status: u16, rule: &str, reason: impl Into<String>) -> Decision {
+    Decision::refuse(status, rule, reason)
+}
+
+// === headers that are not the caller's to send ===
+
+/// Removes what only we may say, in every spelling that a backend could take for ours, except the one header that the
+/// gateway's own root router set.
+fn remove_forged<H: Host>(host: &H, names: &[Vec<u8>], settings: Option<&Settings>) -> Result<(), Decision> {
+    let mut removed = false;
+    for name in names.iter().filter(|name| is_forged(name, settings)) {
+        host.remove_header(name);
+        removed = true;
+    }
+    // The host removes by its canonical spelling; a name that has none would stay. This is not worth a host call for
+    // every request, but it is for one that tries.
+    if removed && host.header_names().iter().any(|name| is_forged(name, settings)) {
+        return Err(refuse(BAD_REQUEST, RULE_REQUEST, "a header with a reserved name cannot be removed"));
+    }
+    Ok(())
+}
+
+fn is_forged(name: &[u8], settings: Option<&Settings>) -> bool {
+    let is_alias_of = |trusted: &str| headers::same(name, trusted) && name != trusted.as_bytes();
+    let Some(settings) = settings else { return headers::begins(name, headers::OWN_PREFIX) };
+    if let DestinationFrom::Header(trusted) = &settings.destination {
+        if name == trusted.as_bytes() {
+            return false;
+        }
+        if headers::same(name, trusted) {
+            return true;
+        }
+    }
+    headers::begins(name, headers::OWN_PREFIX)
+        || (settings.client_certificate == ClientCertificate::VerifiedByTraefik && is_alias_of(headers::CERTIFICATE))
+        || settings.api_key_header.as_deref().is_some_and(is_alias_of)
+}
+
+/// Takes the API key out of the request: a credential must not reach the backend, whoever else vouches for the caller.
+/// Returns its values when there is such a header.
+fn take_api_key<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -> Option<Vec<Vec<u8>>> {
+    let header = settings.api_key_header.as_deref()?;
+    if !has(names, header) {
+        return None;
+    }
+    let values = host.header_values(header);
+    host.remove_header(header.as_bytes());
+    Some(values)
+}
+
+/// A `Connection` header names headers that the proxy drops before the backend sees them. It may not name what the gate
+/// says or what the gate is told.
+fn check_connection<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -> Result<(), Decision> {
+    if !has(names, "connection") {
+        return Ok(());
+    }
+    let guarded = |token: &[u8]| {
+        headers::begins(token, headers::OWN_PREFIX)
+            || headers::same(token, headers::CERTIFICATE)
+            || matches!(&settings.destination, DestinationFrom::Header(name) if headers::same(token, name))
+    };
+    for value in host.header_values("connection") {
+        if value.split(|byte| *byte == b',').any(|token| guarded(token.trim_ascii())) {
+            return Err(refuse(BAD_REQUEST, RULE_REQUEST, "the connection header names a header of the gate"));
+        }
+    }
+    Ok(())
+}
+
+// === the request ===
+
+fn check_form(names: &[Vec<u8>], seen: &Seen<'_>) -> Result<(), Decision> {
+    // A lossy conversion owns its text exactly when something was lost.
+    let what = if names.len() > MAX_HEADER_NAMES {
+        "the request has too many headers"
+    } else if seen.method.len() > MAX_METHOD_BYTES || matches!(seen.method, Cow::Owned(_)) {
+        "the method is none"
+    } else if seen.uri.len() > MAX_URI_BYTES || matches!(seen.uri, Cow::Owned(_)) {
+        "the request target is too long or not text"
+    } else {
+        return Ok(());
+    };
+    Err(refuse(BAD_REQUEST, RULE_REQUEST, what))
+}
+
+fn read_destination<H: Host>(
+    host: &H,
+    names: &[Vec<u8>],
+    settings: &Settings,
+    seen: &mut Seen<'_>,
+) -> Result<(), Decision> {
+    let deny = |why: &str| Err(refuse(FORBIDDEN, RULE_DESTINATION, why));
+    let header = match &settings.destination {
+        DestinationFrom::Fixed(name) => {
+            seen.destination.clone_from(name);
+            return Ok(());
+        }
+        DestinationFrom::Header(header) => header,
+    };
+    if !has(names, header) {
+        return deny("the destination header is missing");
+    }
+    let Ok([value]) = <[_; 1]>::try_from(host.header_values(header)) else {
+        return deny("the destination header has not exactly one value");
+    };
+    match String::from_utf8(value) {
+        Ok(name) if is_destination(&name) => {
+            seen.destination = name;
+            seen.stamped = header.eq_ignore_ascii_case(headers::DESTINATION);
+            Ok(())
+        }
+        _ => deny("the destination header does not hold a service name"),
+    }
+}
+
+/// What the caller presents. A certificate goes before a key; one that does not hold is never passed over for the other.
+fn read_credential<'a, H: Host>(
+    host: &H,
+    names: &[Vec<u8>],
+    settings: &Settings,
+    certificates: &'a mut Certificates,
+    key: Option<&'a Vec<Vec<u8>>>,
+) -> Credential<'a> {
+    if settings.client_certificate == ClientCertificate::VerifiedByTraefik && has(names, headers::CERTIFICATE) {
+        let Ok([value]) = <[_; 1]>::try_from(host.header_values(headers::CERTIFICATE)) else {
+            // Traefik sets the header and never adds to it.
+            return Credential::Invalid("the certificate header has not exactly one value");
+        };
+        return match certificates.get(value) {
+            Ok(certificate) => Credential::Certificate(certificate),
+            Err(why) => Credential::Invalid(why),
+        };
+    }
+    match key.map(Vec::as_slice) {
+        None => Credential::None,
+        Some([value]) if value.len() <= MAX_KEY_BYTES => match core::str::from_utf8(value) {
+            Ok(text) => Credential::ApiKey(text),
+            Err(_) => Credential::Invalid("the api key is not text"),
+        },
+        Some([_]) => Credential::Invalid("the api key is too long"),
+        Some(_) => Credential::Invalid("the api key header has not exactly one value"),
+    }
+}
+
+fn has(names: &[Vec<u8>], header: &str) -> bool {
+    names.iter().any(|name| name == header.as_bytes())
+}
+
+// === the verdict ===
+
+/// Writes the decision where the access log, the metrics and, when the request goes on, the backend read it.
+fn stamp<H: Host>(host: &H, seen: &Seen<'_>, decision: &Decision) {
+    let allowed = decision.verdict == Verdict::Allow;
+    let set = |name: &str, value: &str| {
+        if !value.is_empty() {
+            host.set_header(name, &text::line(value));
+        }
+    };
+    set(headers::SOURCE, &decision.source);
+    if !seen.stamped {
+        set(headers::DESTINATION, &seen.destination);
+    }
+    set(headers::DECISION, decision.verdict.as_str());
+    set(headers::RULE, &decision.rule);
+    if !allowed {
+        set(headers::REASON, &decision.reason);
+    }
+}
+
+fn deny<H: Host>(host: &H, state: &State, seen: &Seen<'_>, decision: &Decision) {
+    let settings = state.gate.as_ref().ok().map(|gate| &gate.settings);
+    let refused = Refused { method: &seen.method, uri: &seen.uri, destination: &seen.destination, decision };
+    respond::refuse(host, settings, &refused);
+    // Nothing can be configured about the log before the configuration is understood.
+    let level = settings.map_or(Some(crate::config::Level::Warn), |settings| settings.log_denied);
+    if let Some(level) = level {
+        host.log(level, &respond::log_line(&refused));
+    }
+}

@@ -1,0 +1,139 @@
+//! What a refused caller is told, and what the operator's log says about it.
+//!
+//! A caller learns the kind of refusal, and nothing about the policy unless `revealRule` is set. The log has all of it, on
+//! one line.
+
+use crate::{
+    config::{ClientCertificate, Settings},
+    host::Host,
+    text,
+};
+use portcullis_policy::Decision;
+
+/// Not a request that can be decided on.
+pub const BAD_REQUEST: u16 = 400;
+/// A credential is missing or does not hold.
+pub const UNAUTHORIZED: u16 = 401;
+/// Decided, and denied.
+pub const FORBIDDEN: u16 = 403;
+/// No policy to decide on.
+pub const UNAVAILABLE: u16 = 503;
+
+/// Seconds after which a caller may try again when there was no policy: a sidecar that starts needs about one.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// The parts of a request that a refusal speaks of, borrowed for as long as it is handled.
+pub struct Refused<'a> {
+    /// The method, as received.
+    pub method: &'a str,
+    /// Path and query, as received.
+    pub uri: &'a str,
+    /// The destination, where it is known.
+    pub destination: &'a str,
+    /// The verdict.
+    pub decision: &'a Decision,
+}
+
+/// Answers a refused request. Without settings (they cannot be used) the caller is told the least.
+pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<'_>) {
+    let decision = refused.decision;
+    let challenge = settings.map(challenge).unwrap_or_default();
+    // A 401 must name a way to authenticate (RFC 9110, section 15.5.2); where there is none, no credential would help.
+    let status = match decision.status {
+        UNAUTHORIZED if challenge.is_empty() => FORBIDDEN,
+        status => status,
+    };
+    let mut headers = vec![("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")];
+    if status == UNAUTHORIZED {
+        headers.push(("WWW-Authenticate", &challenge));
+    }
+    if status == UNAVAILABLE {
+        headers.push(("Retry-After", RETRY_AFTER_SECONDS));
+    }
+    // The answer to HEAD has no body (RFC 9110, section 9.3.2).
+    let body = if refused.method == "HEAD" {
+        String::new()
+    } else {
+        let (title, detail) = words(status);
+        let detail = match settings {
+            Some(settings) if settings.reveal_rule => format!("{} (rule {})", decision.reason, decision.rule),
+            _ => detail.to_owned(),
+        };
+        let mut body = format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"");
+        text::push_json(&mut body, &detail);
+        body.push_str("\"}");
+        body
+    };
+    host.reply(&headers, status, body.as_bytes());
+}
+
+/// The log line of a refused request: one line, whatever the caller sent. The query is left out, it may hold secrets.
+pub fn log_line(refused: &Refused<'_>) -> String {
+    let path = refused.uri.split_once('?').map_or(refused.uri, |(path, _)| path);
+    let decision = refused.decision;
+    let mut line = String::from("denied: ");
+    text::push_word(&mut line, refused.method);
+    line.push(' ');
+    text::push_word(&mut line, path);
+    for (name, value) in [
+        (" destination=", refused.destination),
+        (" source=", decision.source.as_str()),
+        (" rule=", decision.rule.as_str()),
+    ] {
+        line.push_str(name);
+        if value.is_empty() {
+            line.push('-');
+        } else {
+            text::push_word(&mut line, value);
+        }
+    }
+    line.push_str(" reason=\"");
+    text::push_line(&mut line, &decision.reason);
+    line.push('"');
+    line
+}
+
+/// The ways to authenticate that are switched on. Neither has a registered scheme: `ApiKey` says that a key is wanted in
+/// the configured header, `ClientCertificate` that a certificate is wanted in the TLS handshake.
+fn challenge(settings: &Settings) -> String {
+    let mut schemes = Vec::new();
+    if settings.api_key_header.is_some() {
+        schemes.push("ApiKey realm=\"portcullis\"");
+    }
+    if settings.client_certificate == ClientCertificate::VerifiedByTraefik {
+        schemes.push("ClientCertificate realm=\"portcullis\"");
+    }
+    schemes.join(", ")
+}
+
+/// The title and the general detail of a refusal.
+fn words(status: u16) -> (&'static str, &'static str) {
+    match status {
+        BAD_REQUEST => ("Bad Request", "the request cannot be decided on as it was sent"),
+        UNAUTHORIZED => ("Unauthorized", "a valid credential is required"),
+        UNAVAILABLE => ("Service Unavailable", "access cannot be decided at the moment"),
+        _ => ("Forbidden", "access is denied by policy"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_policy::Verdict;
+
+    #[test]
+    fn a_log_line_is_one_line_without_the_query() {
+        let decision = Decision {
+            verdict: Verdict::Deny,
+            status: FORBIDDEN,
+            rule: "default".to_owned(),
+            source: String::new(),
+            reason: "no \"rule\"\nmatches".to_owned(),
+        };
+        let refused = Refused { method: "GET\n", uri: "/a b?token=secret", destination: "web", decision: &decision };
+        assert_eq!(
+            log_line(&refused),
+            r#"denied: GET\n /a\x20b destination=web source=- rule=default reason="no \"rule\"\nmatches""#
+        );
+    }
+}

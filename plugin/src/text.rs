@@ -1,0 +1,82 @@
+//! Text that came from outside, made fit for a log line or a header value.
+//!
+//! A caller chooses its path, its certificate's names and its header values. None of it may end a log line, forge a
+//! field of one, or make a header that Go refuses to write.
+
+/// Longest text kept of one field, in characters; what is longer ends in `...`.
+pub const FIELD_CHARS: usize = 512;
+
+/// Appends `text` as one word: no blanks, quotes, backslashes or control characters, nothing beyond ASCII.
+pub fn push_word(out: &mut String, text: &str) {
+    push(out, text, |c| c.is_ascii_graphic());
+}
+
+/// Appends `text` for use between double quotes or as a header's value: as [`push_word`], but blanks stay.
+pub fn push_line(out: &mut String, text: &str) {
+    push(out, text, |c| c.is_ascii_graphic() || c == ' ');
+}
+
+/// `text` as [`push_line`] makes it.
+pub fn line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(FIELD_CHARS));
+    push_line(&mut out, text);
+    out
+}
+
+/// Appends `text` as the inside of a JSON string (RFC 8259, section 7).
+pub fn push_json(out: &mut String, text: &str) {
+    for c in text.chars().take(FIELD_CHARS) {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\0'..'\u{20}' => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+}
+
+fn push(out: &mut String, text: &str, plain: impl Fn(char) -> bool) {
+    for (n, c) in text.chars().enumerate() {
+        if n == FIELD_CHARS {
+            out.push_str("...");
+            return;
+        }
+        if plain(c) && c != '"' && c != '\\' {
+            out.push(c);
+        } else if c == ' ' {
+            // `escape_default` leaves a blank as it is.
+            out.push_str("\\x20");
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_cannot_be_forged() {
+        let mut out = String::new();
+        push_word(&mut out, "/a\nlevel=info msg=\"ok\"\u{1b}[0m \\\u{202e}");
+        assert_eq!(out, "/a\\nlevel=info\\x20msg=\\\"ok\\\"\\u{1b}[0m\\x20\\\\\\u{202e}");
+    }
+
+    #[test]
+    fn plain_text_stays_as_it_is() {
+        assert_eq!(line("no intention lets web call db"), "no intention lets web call db");
+    }
+
+    #[test]
+    fn any_text_fits_into_a_json_string() {
+        let mut out = "\"".to_owned();
+        push_json(&mut out, "a \"b\" \\ \n\0 \u{e4}");
+        out.push('"');
+        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), "a \"b\" \\ \u{fffd}\u{fffd} \u{e4}");
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        assert_eq!(line(&"x".repeat(10_000)).len(), FIELD_CHARS + 3);
+    }
+}
