@@ -52,7 +52,7 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
     let library = standard_library(project)?;
     let mut command = run::cargo(project);
     // `--crate-type`: cargo links a library of several types without LTO (`cargo::core::compiler::lto`), and tests
-    // want the plugin as a Rust library too. Without LTO it is half as large again.
+    // want the plugin as a Rust library too. Without LTO it is a fifth larger (290 KB against 240 KB).
     command.args(["rustc", "--package", "portcullis-plugin", "--lib", "--crate-type", "cdylib"]);
     command.args(["--profile", "wasm", "--target", TARGET]);
     let folder = target_folder(project, &library);

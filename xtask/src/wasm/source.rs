@@ -26,7 +26,7 @@ const KEYRINGS: [&str; 2] =
 pub(crate) struct Source {
     /// Rust's `library` folder.
     library: PathBuf,
-    /// The folder of `libc.a` and `crt1-reactor.o`.
+    /// The folder of `libc.a`.
     wasi: PathBuf,
 }
 
@@ -58,15 +58,14 @@ impl Source {
         [("__CARGO_TESTS_ONLY_SRC_ROOT", &self.library), ("RUSTC_BOOTSTRAP", Path::new("1"))]
     }
 
-    /// Compiler flags: link with the toolchain's own `rust-lld`, and with Debian's C library as a reactor (a module
-    /// that is initialized and then called), because the toolchain brings neither for this target.
+    /// Compiler flags: link with the toolchain's own `rust-lld`, and with Debian's C library, because the toolchain brings
+    /// neither for this target. No start file: the plugin has a start function of its own.
     pub(crate) fn flags(&self) -> Vec<String> {
         let wasi = self.wasi.display();
         vec![
             "-Clink-self-contained=no".to_owned(),
             "-Clinker=rust-lld".to_owned(),
             format!("-Lnative={wasi}"),
-            format!("-Clink-arg={wasi}/crt1-reactor.o"),
             format!("--remap-path-prefix={}=std", self.library.display()),
         ]
     }
