@@ -1,6 +1,6 @@
 //! One request from start to verdict, readable from top to bottom.
 //!
-//! Every way through [`judge`] ends in a [`Decision`], every decision that is not an explicit allow of the policy denies,
+//! Every way through `judge` ends in a [`Decision`], every decision that is not an explicit allow of the policy denies,
 //! and [`handle`] is the only place that lets a request go on.
 
 use crate::{

@@ -6,7 +6,7 @@
 //!                              └── Problems ──────┘        Request ──► decide ◄──┘ ──► Decision (verdict + rule)
 //! ```
 //!
-//! The same [`decide`] runs in the Traefik plugin, in `portcullis test` and `explain`, and in the tests. This crate has no
+//! The same [`decide()`] runs in the Traefik plugin, in `portcullis test` and `explain`, and in the tests. This crate has no
 //! clock, no files, no environment, no randomness, no logging and no `unsafe`: time comes in with the [`Request`], bytes
 //! come in through [`ReadAt`], and everything else is a function of its arguments.
 //!

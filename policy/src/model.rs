@@ -109,7 +109,7 @@ pub struct ApiKey {
     pub hash: [u8; 32],
 }
 
-/// A whole policy, ready to [`crate::compile`].
+/// A whole policy, ready to [`crate::compile()`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What holds for all of it.

@@ -2,7 +2,7 @@
 //! Kubernetes resources, and Portcullis' own `api-key`.
 //!
 //! All three spellings of a key are one: `PathPrefix`, `path_prefix` and `pathPrefix` differ in letter case and underscores
-//! only, so keys are folded once ([`node`]) and there is one reader. Reading never stops at the first fault: it returns
+//! only, so keys are folded once (`node.rs`) and there is one reader. Reading never stops at the first fault: it returns
 //! what could be read, with everything else marked as broken (denied), and every [`Problem`].
 
 mod api_key;

@@ -33,10 +33,10 @@ pub struct Config {
 pub struct PolicyConfig {
     /// A directory of config entries and API keys.
     pub directory: PathBuf,
-    /// What happens when no intention applies [deny]. Keep it equal to Consul's `default_intention_policy`.
+    /// What happens when no intention applies (default: deny). Keep it equal to Consul's `default_intention_policy`.
     #[serde(default = "deny")]
     pub default: Action,
-    /// Accepted trust domains, as in `TrustDomain` of Consul's `/v1/connect/ca/roots` [none: every certificate is refused].
+    /// Accepted trust domains, as in `TrustDomain` of Consul's `/v1/connect/ca/roots` (default: none, so every certificate is refused).
     #[serde(default)]
     pub trust_domains: Vec<String>,
 }
@@ -55,22 +55,22 @@ pub struct SnapshotConfig {
 pub struct GateConfig {
     /// The file that Traefik's file provider reads.
     pub file: PathBuf,
-    /// Name of the plugin in Traefik's static configuration [portcullis].
+    /// Name of the plugin in Traefik's static configuration (default: portcullis).
     #[serde(default = "plugin_name")]
     pub plugin: String,
-    /// The snapshot as the plugin sees it [/policy/ and the snapshot's file name].
+    /// The snapshot as the plugin sees it (default: `/policy/policy.snapshot`).
     #[serde(default)]
     pub snapshot: Option<String>,
-    /// Entry points of services that name none [Traefik's defaults].
+    /// Entry points of services that name none (default: Traefik's defaults).
     #[serde(default)]
     pub entry_points: Vec<String>,
     /// TLS of the routers; absent: routers without TLS, unless a service's annotation asks for it.
     #[serde(default)]
     pub tls: Option<GateTls>,
-    /// Whether client certificates are an identity: only when the TLS options of the entry point verify them [off].
+    /// Whether client certificates are an identity: only when the TLS options of the entry point verify them (default: off).
     #[serde(default)]
     pub client_certificate: ClientCertificate,
-    /// The request header that carries API keys [none: API keys are not accepted].
+    /// The request header that carries API keys (default: none, so that keys are not accepted).
     #[serde(default)]
     pub api_key_header: Option<String>,
     /// Further settings of the plugin, passed as they are (`reloadMilliseconds`, `logDenied`, `revealRule`).
@@ -82,10 +82,10 @@ pub struct GateConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GateTls {
-    /// Name of the TLS options, with its provider (`mtls@file`) [Traefik's default options].
+    /// Name of the TLS options, with its provider (`mtls@file`) (default: Traefik's default options).
     #[serde(default)]
     pub options: Option<String>,
-    /// Name of the certificate resolver [none].
+    /// Name of the certificate resolver (default: none).
     #[serde(default)]
     pub cert_resolver: Option<String>,
 }
