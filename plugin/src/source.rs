@@ -26,7 +26,7 @@ const RETRY_MS: u64 = 20;
 /// Longest time between two looks, in milliseconds, after which an instance still keeps its generation when the second
 /// one fails. Instances share nothing, so what is kept may be older than the newest good policy by this much and no more:
 /// many looks on a busy gateway, and short against the time in which somebody counts on a revocation.
-const WATCH_MS: u64 = 2_000;
+const WATCH_MS: u64 = 10_000;
 
 /// What a source wants to say to the log.
 pub type Notice = (Level, String);
