@@ -1,0 +1,155 @@
+//! The measured turns as a table, and whether the budget holds.
+
+use std::fmt;
+
+use super::rows::{GUARDED, PLAIN};
+use super::{ROWS, Rounds, Turn};
+
+/// The promise: processor time per request of the guarded route over the plain one, at most.
+const MOST_CPU: f64 = 1.35;
+/// The promise for the 99th percentile of latency.
+const MOST_P99: f64 = 1.5;
+
+/// Medians over all rounds.
+#[derive(Debug, Clone)]
+pub struct Table {
+    lines: Vec<Line>,
+}
+
+/// One row's medians; ratios are medians of the rounds' own ratios to the plain router.
+#[derive(Debug, Clone)]
+struct Line {
+    name: &'static str,
+    cpu_microseconds: f64,
+    cpu_ratio: f64,
+    throughput: f64,
+    throughput_ratio: f64,
+    p50_milliseconds: f64,
+    p99_milliseconds: f64,
+    p99_ratio: f64,
+}
+
+/// What the budget says and what was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    cpu: f64,
+    p99: f64,
+}
+
+impl Table {
+    /// From all rounds; they hold at least one.
+    pub fn new(rounds: &Rounds) -> Table {
+        let lines = ROWS.iter().enumerate().map(|(index, row)| Line::new(row.name, index, rounds)).collect();
+        Table { lines }
+    }
+
+    /// The guarded route against the budget.
+    pub fn budget(&self) -> Budget {
+        Budget { cpu: self.lines[GUARDED].cpu_ratio, p99: self.lines[GUARDED].p99_ratio }
+    }
+}
+
+impl Line {
+    fn new(name: &'static str, index: usize, rounds: &Rounds) -> Line {
+        let values = |value: fn(&Turn) -> f64| median(rounds.iter().map(|round| value(&round[index])));
+        let ratios = |value: fn(&Turn) -> f64| median(rounds.iter().map(|r| value(&r[index]) / value(&r[PLAIN])));
+        Line {
+            name,
+            cpu_microseconds: values(|turn| turn.cpu_microseconds),
+            cpu_ratio: ratios(|turn| turn.cpu_microseconds),
+            throughput: values(|turn| turn.throughput),
+            throughput_ratio: ratios(|turn| turn.throughput),
+            p50_milliseconds: values(|turn| turn.p50.as_secs_f64() * 1e3),
+            p99_milliseconds: values(|turn| turn.p99.as_secs_f64() * 1e3),
+            p99_ratio: ratios(|turn| turn.p99.as_secs_f64()),
+        }
+    }
+}
+
+impl Budget {
+    /// Whether both promises hold.
+    pub fn holds(&self) -> bool {
+        self.cpu <= MOST_CPU && self.p99 <= MOST_P99
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| route | gateway CPU µs/request | CPU ratio | requests/s | ratio | p50 ms | p99 ms | p99 ratio |"
+        )?;
+        writeln!(f, "|---|---:|---:|---:|---:|---:|---:|---:|")?;
+        for line in &self.lines {
+            writeln!(
+                f,
+                "| {} | {:.1} | {:.2} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
+                line.name,
+                line.cpu_microseconds,
+                line.cpu_ratio,
+                line.throughput,
+                line.throughput_ratio,
+                line.p50_milliseconds,
+                line.p99_milliseconds,
+                line.p99_ratio,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |holds: bool| if holds { "holds" } else { "DOES NOT HOLD" };
+        writeln!(
+            f,
+            "Budget: CPU {:.2} of a plain router, at most {MOST_CPU}: {}",
+            self.cpu,
+            word(self.cpu <= MOST_CPU)
+        )?;
+        write!(f, "Budget: p99 {:.2} of a plain router's, at most {MOST_P99}: {}", self.p99, word(self.p99 <= MOST_P99))
+    }
+}
+
+/// The middle value; NaN without values, which no budget accepts.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn turn(cpu: f64, p99: u64) -> Turn {
+        let (p50, p99) = (Duration::from_millis(1), Duration::from_millis(p99));
+        Turn { cpu_microseconds: cpu, throughput: 1e3, p50, p99 }
+    }
+
+    fn rounds(cpu: f64, p99: u64) -> Rounds {
+        let round: Vec<Turn> =
+            (0..ROWS.len()).map(|i| if i == GUARDED { turn(cpu, p99) } else { turn(100.0, 10) }).collect();
+        vec![round; 3]
+    }
+
+    #[test]
+    fn the_budget_holds_up_to_its_bounds_and_not_beyond() {
+        for (cpu, p99, holds) in [(134.9, 15, true), (136.0, 10, false), (100.0, 16, false)] {
+            assert_eq!(Table::new(&rounds(cpu, p99)).budget().holds(), holds, "{cpu} {p99}");
+        }
+        assert!(!Table::new(&Vec::new()).budget().holds(), "nothing measured");
+    }
+
+    #[test]
+    fn ratios_are_formed_within_a_round() {
+        // The machine is three times as slow in the second and third round: the ratio does not care.
+        let mut rounds = rounds(120.0, 12);
+        for turn in rounds[1..].iter_mut().flatten() {
+            turn.cpu_microseconds *= 3.0;
+        }
+        assert!((Table::new(&rounds).budget().cpu - 1.2).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,26 @@
+//! Real Traefik, the real plugin and the real sidecar as child processes, with sample services behind them.
+//!
+//! ```text
+//! load / client ──TLS──► traefik (child) ──► backend (task in this process)
+//!                          ▲ plugin, mounted snapshot, gate.yml
+//!                        portcullis run (child) ◄── kubernetes/ policy/ (copied from testdata/demo)
+//! ```
+//!
+//! [`world`] puts it together; `tests/` prove what the product promises, `src/bin/demo.rs` shows it to a newcomer and
+//! `src/bin/bench.rs` measures its cost. Nothing here decides anything: the verdicts come from the real parts only.
+
+pub mod backend;
+pub mod bench;
+pub mod certificates;
+pub mod client;
+pub mod load;
+pub mod nothing;
+pub mod parts;
+pub mod pattern;
+pub mod ports;
+pub mod process;
+pub mod report;
+pub mod sidecar;
+pub mod tour;
+pub mod traefik;
+pub mod world;

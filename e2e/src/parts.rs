@@ -1,0 +1,116 @@
+//! Where the real parts are: Traefik, the built plugin, the sidecar.
+//!
+//! An environment variable wins, then the project's own build results, then the search path, then the cache that
+//! `cargo xtask` fills. In CI nothing may be skipped: with `PORTCULLIS_REQUIRE=1` a missing part is a failure.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::report;
+
+/// The version of Traefik that `cargo xtask` fetches into the cache.
+const TRAEFIK_VERSION: &str = "3.7.15";
+
+/// The files of the real parts.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The `traefik` binary.
+    pub traefik: PathBuf,
+    /// The built plugin.
+    pub plugin: PathBuf,
+    /// The sidecar's binary.
+    pub sidecar: PathBuf,
+}
+
+impl Parts {
+    /// Finds all of them; the error names what lacks and what would supply it.
+    pub fn find() -> Result<Parts> {
+        let root = root();
+        let traefik = from_environment("TRAEFIK")
+            .or_else(|| on_path("traefik"))
+            .or_else(|| cache().and_then(|cache| existing(cache.join(format!("traefik-{TRAEFIK_VERSION}/traefik")))));
+        let plugin = from_environment("PORTCULLIS_WASM").or_else(|| existing(root.join("dist/plugin.wasm")));
+        let sidecar = from_environment("PORTCULLIS_BIN").or_else(|| {
+            let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+            newest([target.join("release/portcullis"), target.join("debug/portcullis")])
+        });
+        match (traefik, plugin, sidecar) {
+            (Some(traefik), Some(plugin), Some(sidecar)) => Ok(Parts { traefik, plugin, sidecar }),
+            (traefik, plugin, sidecar) => {
+                let mut missing = Vec::new();
+                if traefik.is_none() {
+                    missing.push("traefik (variable TRAEFIK, or `cargo xtask tools`)");
+                }
+                if plugin.is_none() {
+                    missing.push("the plugin (variable PORTCULLIS_WASM, or `cargo xtask wasm`)");
+                }
+                if sidecar.is_none() {
+                    missing.push("the sidecar (variable PORTCULLIS_BIN, or `cargo build -p portcullis`)");
+                }
+                bail!("missing: {}", missing.join(", "))
+            }
+        }
+    }
+
+    /// What the found `traefik` says of itself, such as `3.7.15`.
+    pub fn traefik_version(&self) -> Result<String> {
+        let output = Command::new(&self.traefik).arg("version").stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.lines().find_map(|line| line.strip_prefix("Version:"));
+        Ok(version.context("`traefik version` prints no version")?.trim().to_owned())
+    }
+
+    /// For a test: the parts, or `None` after a printed skip where they may be missing.
+    ///
+    /// # Panics
+    /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
+    pub fn for_test() -> Option<Parts> {
+        match Parts::find() {
+            Ok(parts) => Some(parts),
+            Err(error) if env::var_os("PORTCULLIS_REQUIRE").is_some_and(|value| value == "1") => panic!("{error:#}"),
+            Err(error) => {
+                report::say(&format!("SKIPPED, nothing was tested: {error:#}"));
+                None
+            }
+        }
+    }
+}
+
+/// The project's root folder.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("PORTCULLIS_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("portcullis")))
+        .or_else(|| set("HOME").map(|path| path.join(".cache/portcullis")))
+}
+
+/// A named part that is not there is an error later, not a reason to take another one quietly.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(|value| absolute(&value))
+}
+
+fn absolute(path: &OsStr) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path))
+}
+
+fn existing(path: PathBuf) -> Option<PathBuf> {
+    path.is_file().then_some(path)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The last built one: whoever rebuilt only one profile wants that.
+fn newest(paths: [PathBuf; 2]) -> Option<PathBuf> {
+    paths.into_iter().filter(|path| path.is_file()).max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok())
+}
