@@ -1,13 +1,14 @@
 //! What the gate costs: the gateway's processor time for each request, beside throughput and latency, in one run.
 //!
-//! Every row is a route of the same Traefik on the same entry point (TLS, a client certificate) to the same backend. The
-//! rows take turns in short rounds, and ratios are formed within a round, so that whatever else the machine does hits all
+//! Every row is a route of the same Traefik to the same backend. Rows are compared with a plain router that is reached in
+//! the same way: behind a front that has ended TLS, or by mTLS. The rows take turns in short rounds, and ratios are formed within a round, so that whatever else the machine does hits all
 //! of them alike. Processor time is the process's own (`/proc/<pid>/stat`), which load generator and backend do not touch.
 
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::certificates::Caller;
 use crate::client::Client;
 use crate::load::{Bound, Load, Target, run};
 use crate::world::World;
@@ -15,7 +16,7 @@ use crate::world::World;
 mod rows;
 mod table;
 
-pub use rows::{ROWS, Row, setup};
+pub use rows::{ROWS, Row, Way, setup};
 pub use table::{Budget, Table};
 
 /// How to measure.
@@ -47,9 +48,22 @@ pub struct Turn {
 /// All turns: for each round one turn of every row, in the order of [`ROWS`].
 pub type Rounds = Vec<Vec<Turn>>;
 
+/// Who asks, by each way.
+struct Clients {
+    front: Client,
+    /// What the front hands on.
+    certificate: String,
+    mtls: Client,
+}
+
 /// Measures. One round before the first is thrown away: it makes guests, connections and caches warm.
 pub async fn measure(world: &World, plan: Plan, mut progress: impl FnMut(usize, &[Turn])) -> Result<Rounds> {
-    let client = world.caller("web")?;
+    let identity = world.authority.client(&Caller::named("web"))?;
+    let clients = Clients {
+        front: Client::plain(world.traefik.plain()),
+        certificate: identity.header(),
+        mtls: world.client(&identity)?,
+    };
     let mut rounds = Vec::new();
     for round in 0..=plan.rounds {
         // There and back again: what a row leaves behind (garbage, open connections) falls on another row each time.
@@ -57,7 +71,7 @@ pub async fn measure(world: &World, plan: Plan, mut progress: impl FnMut(usize, 
             if round % 2 == 0 { (0..ROWS.len()).collect() } else { (0..ROWS.len()).rev().collect() };
         let mut turns = Vec::new();
         for index in order {
-            turns.push((index, turn(world, &client, &ROWS[index], plan).await?));
+            turns.push((index, turn(world, &clients, &ROWS[index], plan).await?));
         }
         turns.sort_by_key(|(index, _)| *index);
         let turns: Vec<Turn> = turns.into_iter().map(|(_, turn)| turn).collect();
@@ -70,9 +84,15 @@ pub async fn measure(world: &World, plan: Plan, mut progress: impl FnMut(usize, 
 }
 
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-async fn turn(world: &World, client: &Client, row: &Row, plan: Plan) -> Result<Turn> {
+async fn turn(world: &World, clients: &Clients, row: &Row, plan: Plan) -> Result<Turn> {
     let load = Load { connections: plan.connections, rate: plan.rate, bound: Bound::Time(plan.turn) };
-    let target = Target::get(client, row.host, row.path);
+    let target = match row.way {
+        Way::Mtls => Target::get(&clients.mtls, row.host, row.path),
+        Way::Front => Target {
+            headers: vec![("X-Forwarded-Tls-Client-Cert".to_owned(), clients.certificate.clone())],
+            ..Target::get(&clients.front, row.host, row.path)
+        },
+    };
     let before = world.traefik.usage()?.cpu;
     let outcome = run(load, &target).await?;
     let cpu = world.traefik.usage()?.cpu.saturating_sub(before);

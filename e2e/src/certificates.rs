@@ -129,6 +129,11 @@ impl Identity {
         Ok(file)
     }
 
+    /// The certificate as a front would hand it on in `X-Forwarded-Tls-Client-Cert`: base64 of the DER.
+    pub fn header(&self) -> String {
+        self.certificate_pem.lines().filter(|line| !line.starts_with('-')).collect()
+    }
+
     pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
         vec![CertificateDer::from(self.certificate.clone())]
     }

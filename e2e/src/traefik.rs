@@ -64,6 +64,8 @@ pub struct Options {
     pub plugins: Vec<Plugin>,
     /// Whether to write an access log.
     pub access_log: bool,
+    /// Whether the plain entry point believes the forwarded headers of local clients, as behind a front that ends TLS.
+    pub trusts_local_front: bool,
     /// Variables for the process.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -214,7 +216,10 @@ fn static_configuration(options: &Options, secure: SocketAddr, plain: SocketAddr
         "global": {"checkNewVersion": false, "sendAnonymousUsage": false},
         "entryPoints": {
             "websecure": {"address": secure.to_string()},
-            "web": {"address": plain.to_string()},
+            "web": {
+                "address": plain.to_string(),
+                "forwardedHeaders": {"trustedIPs": if options.trusts_local_front { vec!["127.0.0.1/32"] } else { vec![] }},
+            },
             "internal": {"address": internal.to_string()},
         },
         "api": {"insecure": false},

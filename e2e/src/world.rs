@@ -19,11 +19,12 @@ use crate::traefik::{self, Options, Plugin, Traefik};
 /// The sample services with the node port that `testdata/demo` gives them; the kernel's port takes its place.
 pub const SERVICES: [(&str, u16); 3] = [("web", 30080), ("api", 30081), ("db", 30082)];
 /// The hosts in the gateway's certificate, the last one without a route.
-pub const HOSTS: [&str; 10] = [
+pub const HOSTS: [&str; 11] = [
     "web.localhost",
     "api.localhost",
     "db.localhost",
     "plain.localhost",
+    "passed.localhost",
     "layers.localhost",
     "inline.localhost",
     "guest.localhost",
@@ -46,6 +47,8 @@ pub struct Setup {
     pub plugins: Vec<Plugin>,
     /// Whether Traefik writes an access log.
     pub access_log: bool,
+    /// Whether Traefik's plain entry point believes the forwarded headers of local clients.
+    pub trusts_local_front: bool,
     /// Variables for Traefik.
     pub environment: Vec<(&'static str, String)>,
     /// Further or replaced files, relative to the world's folder.
@@ -54,7 +57,14 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { http: json!({}), plugins: Vec::new(), access_log: true, environment: Vec::new(), files: Vec::new() }
+        Setup {
+            http: json!({}),
+            plugins: Vec::new(),
+            access_log: true,
+            trusts_local_front: false,
+            environment: Vec::new(),
+            files: Vec::new(),
+        }
     }
 }
 
@@ -147,6 +157,7 @@ impl World {
             dynamic: layout.dynamic(),
             plugins,
             access_log: setup.access_log,
+            trusts_local_front: setup.trusts_local_front,
             environment: setup.environment,
         })
         .await?;

@@ -63,6 +63,7 @@ impl Gateway {
             dynamic: layout.dynamic(),
             plugins: vec![Plugin::portcullis(parts, None)],
             access_log: true,
+            trusts_local_front: false,
             environment: Vec::new(),
         })
         .await

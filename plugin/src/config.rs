@@ -170,6 +170,23 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
 const CERTIFICATE_WORDS: &str = "`off` or `verifiedByTraefik`";
 const LEVEL_WORDS: &str = "`off`, `debug`, `info` or `warn`";
 
+impl Settings {
+    /// The header with the caller's certificate, where that is an identity.
+    pub fn certificate_header(&self) -> Option<&'static str> {
+        (self.client_certificate == ClientCertificate::VerifiedByTraefik).then_some(headers::CERTIFICATE)
+    }
+}
+
+impl DestinationFrom {
+    /// The header that names the destination, if one does.
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Self::Header(name) => Some(name),
+            Self::Fixed(_) => None,
+        }
+    }
+}
+
 /// Whether a text can name a destination: printable ASCII without blanks, of bounded length.
 pub fn is_destination(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_DESTINATION_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic())
@@ -190,11 +207,8 @@ fn check_headers(settings: &Settings) -> Result<(), Misconfigured> {
         ["connection", "host", headers::CERTIFICATE].iter().any(|taken| headers::same(name, taken))
             || (headers::begins(name, headers::OWN_PREFIX) && !name.eq_ignore_ascii_case(headers::DESTINATION))
     };
-    let destination = match &settings.destination {
-        DestinationFrom::Header(name) => Some(name),
-        DestinationFrom::Fixed(_) => None,
-    };
-    if destination.is_some_and(|name| reserved(name)) {
+    let destination = settings.destination.header();
+    if destination.is_some_and(reserved) {
         return Err(Misconfigured::HeaderTaken("destinationHeader"));
     }
     if let Some(name) = &settings.api_key_header {

@@ -5,9 +5,10 @@
 
 use crate::{
     certificates::Certificates,
-    config::{ClientCertificate, DestinationFrom, Settings, is_destination},
+    config::{DestinationFrom, Settings, is_destination},
     headers,
     host::Host,
+    list::List,
     respond::{self, BAD_REQUEST, FORBIDDEN, Refused, UNAVAILABLE},
     state::State,
     text,
@@ -75,18 +76,19 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     let gate = match &mut state.gate {
         Ok(gate) => gate,
         Err(misconfigured) => {
-            remove_forged(host, &names, None)?;
+            look_through(host, &names, None)?;
             return Err(refuse(UNAVAILABLE, RULE_CONFIGURATION, misconfigured.to_string()));
         }
     };
     let settings = &gate.settings;
-    remove_forged(host, &names, Some(settings))?;
-    let key = take_api_key(host, &names, settings);
+    let present = look_through(host, &names, Some(settings))?;
+    let key = take_api_key(host, &present, settings);
     check_form(&names, seen)?;
-    check_connection(host, &names, settings)?;
-    read_destination(host, &names, settings, seen)?;
+    check_connection(host, &present, settings)?;
+    read_destination(host, &present, settings, seen)?;
 
-    let credential = read_credential(host, &names, settings, &mut state.certificates, key.as_ref());
+    let certificate = read_certificate(host, &present);
+    let credential = credential(certificate.as_ref(), key.as_ref(), &mut state.certificates);
     let now_ms = host.now_ms();
     if let Some((level, line)) = gate.source.refresh(now_ms) {
         host.log(level, &text::line(&line));
@@ -109,20 +111,39 @@ fn refuse(status: u16, rule: &str, reason: impl Into<String>) -> Decision {
 
 // === headers that are not the caller's to send ===
 
-/// Removes what only we may say, in every spelling that a backend could take for ours, except the one header that the
-/// gateway's own root router set.
-fn remove_forged<H: Host>(host: &H, names: &[Vec<u8>], settings: Option<&Settings>) -> Result<(), Decision> {
+/// Which of the headers that matter here the request has.
+#[derive(Default)]
+struct Present {
+    connection: bool,
+    destination: bool,
+    /// Only looked for where certificates are an identity.
+    certificate: bool,
+    api_key: bool,
+}
+
+/// Looks at every header name once, and removes what only we may say, in every spelling that a backend could take for
+/// ours, except the one header that the gateway's own root router set.
+fn look_through<H: Host>(host: &H, names: &List, settings: Option<&Settings>) -> Result<Present, Decision> {
+    let mut present = Present::default();
     let mut removed = false;
-    for name in names.iter().filter(|name| is_forged(name, settings)) {
-        host.remove_header(name);
-        removed = true;
+    for name in names.iter() {
+        if is_forged(name, settings) {
+            host.remove_header(name);
+            removed = true;
+        } else if let Some(settings) = settings {
+            let is = |header: Option<&str>| header.is_some_and(|header| name == header.as_bytes());
+            present.connection |= is(Some("connection"));
+            present.destination |= is(settings.destination.header());
+            present.certificate |= is(settings.certificate_header());
+            present.api_key |= is(settings.api_key_header.as_deref());
+        }
     }
     // The host removes by its canonical spelling; a name that has none would stay. This is not worth a host call for
     // every request, but it is for one that tries.
     if removed && host.header_names().iter().any(|name| is_forged(name, settings)) {
         return Err(refuse(BAD_REQUEST, RULE_REQUEST, "a header with a reserved name cannot be removed"));
     }
-    Ok(())
+    Ok(present)
 }
 
 fn is_forged(name: &[u8], settings: Option<&Settings>) -> bool {
@@ -137,17 +158,14 @@ fn is_forged(name: &[u8], settings: Option<&Settings>) -> bool {
         }
     }
     headers::begins(name, headers::OWN_PREFIX)
-        || (settings.client_certificate == ClientCertificate::VerifiedByTraefik && is_alias_of(headers::CERTIFICATE))
+        || settings.certificate_header().is_some_and(is_alias_of)
         || settings.api_key_header.as_deref().is_some_and(is_alias_of)
 }
 
 /// Takes the API key out of the request: a credential must not reach the backend, whoever else vouches for the caller.
 /// Returns its values when there is such a header.
-fn take_api_key<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -> Option<Vec<Vec<u8>>> {
-    let header = settings.api_key_header.as_deref()?;
-    if !has(names, header) {
-        return None;
-    }
+fn take_api_key<H: Host>(host: &H, present: &Present, settings: &Settings) -> Option<List> {
+    let header = settings.api_key_header.as_deref().filter(|_| present.api_key)?;
     let values = host.header_values(header);
     host.remove_header(header.as_bytes());
     Some(values)
@@ -155,16 +173,20 @@ fn take_api_key<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -> Op
 
 /// A `Connection` header names headers that the proxy drops before the backend sees them. It may not name what the gate
 /// says or what the gate is told.
-fn check_connection<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -> Result<(), Decision> {
-    if !has(names, "connection") {
+fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -> Result<(), Decision> {
+    if !present.connection {
         return Ok(());
     }
     let guarded = |token: &[u8]| {
         headers::begins(token, headers::OWN_PREFIX)
             || headers::same(token, headers::CERTIFICATE)
-            || matches!(&settings.destination, DestinationFrom::Header(name) if headers::same(token, name))
+            || settings.destination.header().is_some_and(|name| headers::same(token, name))
     };
-    for value in host.header_values("connection") {
+    let values = host.header_values("connection");
+    if values.len() > MAX_HEADER_NAMES {
+        return Err(refuse(BAD_REQUEST, RULE_REQUEST, "the request has too many headers"));
+    }
+    for value in values.iter() {
         if value.split(|byte| *byte == b',').any(|token| guarded(token.trim_ascii())) {
             return Err(refuse(BAD_REQUEST, RULE_REQUEST, "the connection header names a header of the gate"));
         }
@@ -174,7 +196,7 @@ fn check_connection<H: Host>(host: &H, names: &[Vec<u8>], settings: &Settings) -
 
 // === the request ===
 
-fn check_form(names: &[Vec<u8>], seen: &Seen<'_>) -> Result<(), Decision> {
+fn check_form(names: &List, seen: &Seen<'_>) -> Result<(), Decision> {
     // A lossy conversion owns its text exactly when something was lost.
     let what = if names.len() > MAX_HEADER_NAMES {
         "the request has too many headers"
@@ -190,7 +212,7 @@ fn check_form(names: &[Vec<u8>], seen: &Seen<'_>) -> Result<(), Decision> {
 
 fn read_destination<H: Host>(
     host: &H,
-    names: &[Vec<u8>],
+    present: &Present,
     settings: &Settings,
     seen: &mut Seen<'_>,
 ) -> Result<(), Decision> {
@@ -202,15 +224,16 @@ fn read_destination<H: Host>(
         }
         DestinationFrom::Header(header) => header,
     };
-    if !has(names, header) {
+    if !present.destination {
         return deny("the destination header is missing");
     }
-    let Ok([value]) = <[_; 1]>::try_from(host.header_values(header)) else {
+    let values = host.header_values(header);
+    let Some(value) = values.only() else {
         return deny("the destination header has not exactly one value");
     };
-    match String::from_utf8(value) {
-        Ok(name) if is_destination(&name) => {
-            seen.destination = name;
+    match core::str::from_utf8(value) {
+        Ok(name) if is_destination(name) => {
+            name.clone_into(&mut seen.destination);
             seen.stamped = header.eq_ignore_ascii_case(headers::DESTINATION);
             Ok(())
         }
@@ -218,16 +241,19 @@ fn read_destination<H: Host>(
     }
 }
 
+/// The values of the certificate header, where they are an identity.
+fn read_certificate<H: Host>(host: &H, present: &Present) -> Option<List> {
+    present.certificate.then(|| host.header_values(headers::CERTIFICATE))
+}
+
 /// What the caller presents. A certificate goes before a key; one that does not hold is never passed over for the other.
-fn read_credential<'a, H: Host>(
-    host: &H,
-    names: &[Vec<u8>],
-    settings: &Settings,
+fn credential<'a>(
+    certificate: Option<&List>,
+    key: Option<&'a List>,
     certificates: &'a mut Certificates,
-    key: Option<&'a Vec<Vec<u8>>>,
 ) -> Credential<'a> {
-    if settings.client_certificate == ClientCertificate::VerifiedByTraefik && has(names, headers::CERTIFICATE) {
-        let Ok([value]) = <[_; 1]>::try_from(host.header_values(headers::CERTIFICATE)) else {
+    if let Some(values) = certificate {
+        let Some(value) = values.only() else {
             // Traefik sets the header and never adds to it.
             return Credential::Invalid("the certificate header has not exactly one value");
         };
@@ -236,19 +262,15 @@ fn read_credential<'a, H: Host>(
             Err(why) => Credential::Invalid(why),
         };
     }
-    match key.map(Vec::as_slice) {
-        None => Credential::None,
-        Some([value]) if value.len() <= MAX_KEY_BYTES => match core::str::from_utf8(value) {
+    let Some(values) = key else { return Credential::None };
+    match values.only() {
+        Some(value) if value.len() <= MAX_KEY_BYTES => match core::str::from_utf8(value) {
             Ok(text) => Credential::ApiKey(text),
             Err(_) => Credential::Invalid("the api key is not text"),
         },
-        Some([_]) => Credential::Invalid("the api key is too long"),
-        Some(_) => Credential::Invalid("the api key header has not exactly one value"),
+        Some(_) => Credential::Invalid("the api key is too long"),
+        None => Credential::Invalid("the api key header has not exactly one value"),
     }
-}
-
-fn has(names: &[Vec<u8>], header: &str) -> bool {
-    names.iter().any(|name| name == header.as_bytes())
 }
 
 // === the verdict ===

@@ -19,6 +19,7 @@ pub mod headers;
 pub mod host;
 pub mod inline;
 pub mod lenient;
+pub mod list;
 pub mod respond;
 pub mod source;
 pub mod state;

@@ -3,6 +3,8 @@
 //! A caller chooses its path, its certificate's names and its header values. None of it may end a log line, forge a
 //! field of one, or make a header that Go refuses to write.
 
+use std::borrow::Cow;
+
 /// Longest text kept of one field, in characters; what is longer ends in `...`.
 pub const FIELD_CHARS: usize = 512;
 
@@ -16,11 +18,15 @@ pub fn push_line(out: &mut String, text: &str) {
     push(out, text, |c| c.is_ascii_graphic() || c == ' ');
 }
 
-/// `text` as [`push_line`] makes it.
-pub fn line(text: &str) -> String {
+/// `text` as [`push_line`] makes it; borrowed where there is nothing to change, which is nearly always.
+pub fn line(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    if text.len() <= FIELD_CHARS && text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len().min(FIELD_CHARS));
     push_line(&mut out, text);
-    out
+    Cow::Owned(out)
 }
 
 /// Appends `text` as the inside of a JSON string (RFC 8259, section 7).

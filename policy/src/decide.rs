@@ -9,7 +9,7 @@
 //!
 //! Every branch that is not an explicit allow denies, and every verdict carries the name of the rule that made it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, rc::Rc};
 
 use crate::{
     candidates::{Name, candidates},
@@ -155,12 +155,12 @@ fn find<R: ReadAt>(
     caller: &Caller,
     destination: Name<'_>,
     observer: &mut impl Observer,
-) -> Result<Option<IntentionRecord>, SnapshotError> {
+) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
     let Caller::Service(source) = caller else { return Ok(None) };
     for candidate in candidates(source.into(), destination, snapshot.settings().namespace_wildcards) {
         let key = Key::Intention { destination: candidate.destination, source: candidate.source };
         let found = snapshot.intention(key)?;
-        observer.step(Step::Candidate { candidate, found: found.as_ref() });
+        observer.step(Step::Candidate { candidate, found: found.as_deref() });
         if found.is_some() {
             return Ok(found);
         }
@@ -247,7 +247,7 @@ fn apply_permissions(
             };
             return Outcome {
                 action: permission.action,
-                rule: format!("{}/permissions/{index}", intention.rule),
+                rule: [intention.rule.as_str(), "/permissions/", &index.to_string()].concat(),
                 reason,
                 ambiguous: matched == Match::OnDoubt,
             };

@@ -12,6 +12,7 @@
 //! the part that is read; [`Snapshot::verify`] reads all of it. Byte layout and compatibility rule: `docs/reference/snapshot.md`.
 
 pub mod layout;
+mod recent;
 pub mod record;
 mod write;
 
@@ -20,8 +21,11 @@ pub use self::{
     write::{Writer, WriterFull},
 };
 
+use std::rc::Rc;
+
 use self::{
     layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
+    recent::Recent,
     record::{ApiKeyRecord, IntentionRecord, Key, Settings},
 };
 
@@ -62,6 +66,7 @@ pub struct Snapshot<R> {
     reader: R,
     header: Header,
     settings: Settings,
+    recent: Recent,
 }
 
 // === impl ReadAt ===
@@ -106,7 +111,7 @@ impl<R: ReadAt> Snapshot<R> {
             return Err(SnapshotError::Corrupt("settings"));
         }
         let settings = postcard::from_bytes(&settings).map_err(|_| SnapshotError::Corrupt("settings"))?;
-        Ok(Self { reader, header, settings })
+        Ok(Self { reader, header, settings, recent: Recent::default() })
     }
 
     /// The number of this policy; every publication has another, higher one.
@@ -129,14 +134,21 @@ impl<R: ReadAt> Snapshot<R> {
         &self.settings
     }
 
-    /// The intention with exactly this destination and source, wildcards taken literally.
-    pub fn intention(&self, key: Key<'_>) -> Result<Option<IntentionRecord>, SnapshotError> {
-        self.lookup(key)
+    /// The intention with exactly this destination and source, wildcards taken literally. The last few answers are kept:
+    /// a gateway asks for the same ones again and again, and the answer of a generation never changes.
+    pub fn intention(&self, key: Key<'_>) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
+        let key = key.encode();
+        if let Some(known) = self.recent.get(&key) {
+            return Ok(known);
+        }
+        let found = self.lookup(&key)?.map(Rc::new);
+        self.recent.keep(key, found.clone());
+        Ok(found)
     }
 
     /// The API key with this id.
     pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
-        self.lookup(Key::ApiKey(id))
+        self.lookup(&Key::ApiKey(id).encode())
     }
 
     /// Whether everything to this destination is denied because its entry could not be read.
@@ -144,7 +156,7 @@ impl<R: ReadAt> Snapshot<R> {
         if !self.settings.broken_destinations {
             return Ok(false);
         }
-        Ok(self.lookup::<()>(destination)?.is_some())
+        Ok(self.lookup::<()>(&destination.encode())?.is_some())
     }
 
     /// Reads all of it and checks that every byte is covered by a checksum that holds.
@@ -164,9 +176,8 @@ impl<R: ReadAt> Snapshot<R> {
         Ok(())
     }
 
-    fn lookup<T: serde::de::DeserializeOwned>(&self, key: Key<'_>) -> Result<Option<T>, SnapshotError> {
-        let key = key.encode();
-        let hash = hash(&key);
+    fn lookup<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, SnapshotError> {
+        let hash = hash(key);
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;

@@ -68,8 +68,8 @@ fn conditions(plan: Plan, traefik: &str) -> String {
     let rate = plan.rate.map_or("as fast as they go".to_owned(), |rate| format!("{rate} requests/s"));
     let build = if cfg!(debug_assertions) { ", load generator UNOPTIMIZED" } else { "" };
     format!(
-        "Traefik {traefik}, {cores} cores shared with load generator and backend, {} keep-alive connections (TLS, \
-         client certificate, HTTP/1.1), {rate}, {} rounds of {} s for each row, medians; ratios within a round{build}.\n",
+        "Traefik {traefik}, {cores} cores shared with load generator and backend, {} keep-alive connections \
+         (HTTP/1.1), {rate}, {} rounds of {} s for each row, medians; ratios within a round{build}.\n",
         plan.connections,
         plan.rounds,
         plan.turn.as_secs_f64(),

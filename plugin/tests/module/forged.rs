@@ -43,8 +43,6 @@ fn forged_decision_headers_are_removed_in_every_spelling() {
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
         "clock",
-        "pread",
-        "pread",
         "set X-Portcullis-Source: web",
         "set X-Portcullis-Decision: allow",
         "set X-Portcullis-Rule: service-intentions/db/sources/web",

@@ -223,7 +223,9 @@ fn short_reads_are_completed() {
 fn a_failed_read_denies_and_the_file_is_opened_anew_soon_after() {
     let mut guest = warm_guest();
     guest.world().reads_fail = true;
-    let answer = guest.request(call("web"));
+    // What was read is remembered; what was not cannot be read.
+    assert!(guest.request(call("web")).forwarded);
+    let answer = guest.request(call("reader"));
     assert_eq!(answer.verdict(), ("deny".to_owned(), "snapshot".to_owned(), 503));
     guest.world().reads_fail = false;
     guest.world().now_ms += 20;

@@ -1,7 +1,7 @@
 //! The byte layout: header, pages, record frames. Integers are little-endian. Everything decoded here is hostile until its
 //! checksum holds, and bounded after.
 
-use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+use xxhash_rust::xxh64::xxh64;
 
 use super::SnapshotError;
 
@@ -19,7 +19,9 @@ pub(super) const PAGE_SLOTS: usize = 3;
 /// Longest run of pages that a lookup follows. The writer doubles the table rather than make a longer one.
 pub(super) const MAX_CHAIN: u32 = 8;
 /// Bytes before a record's key.
-pub(super) const FRAME_LEN: usize = 12;
+pub(super) const FRAME_LEN: usize = 16;
+/// Bytes of a checksum.
+const SUM_LEN: usize = 8;
 /// How much of a record is fetched by the first read, in bytes.
 pub(super) const READ_AHEAD: u64 = 512;
 /// Longest payload, in bytes. A longer intention is refused when it is compiled.
@@ -38,7 +40,7 @@ pub(super) struct Header {
     pub(super) n_records: u32,
     pub(super) settings_offset: u64,
     pub(super) settings_len: u32,
-    pub(super) settings_checksum: u32,
+    pub(super) settings_checksum: u64,
 }
 
 /// Where a record is.
@@ -70,18 +72,9 @@ pub fn peek(header: &[u8]) -> Result<u64, SnapshotError> {
 }
 
 /// A checksum of bytes that belong to one generation and one place, so that parts of different files do not mix.
-pub(super) fn checksum(generation: u64, offset: u64, bytes: &[u8]) -> u32 {
-    let mut digest = seeded(generation, offset);
-    digest.update(bytes);
-    digest.finalize()
-}
-
-fn seeded(generation: u64, offset: u64) -> Digest<'static, u32, Table<1>> {
-    static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
-    let mut digest = CRC.digest();
-    digest.update(&generation.to_le_bytes());
-    digest.update(&offset.to_le_bytes());
-    digest
+pub(super) fn checksum(generation: u64, offset: u64, bytes: &[u8]) -> u64 {
+    // Spread over all bits, so that a higher generation at a lower offset is not the same seed.
+    xxh64(bytes, generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ offset)
 }
 
 /// FNV-1a with a final mix, so that both halves can be used apart. The table is built from the operator's own names; what
@@ -120,7 +113,7 @@ impl Header {
         if format != FORMAT {
             return Err(SnapshotError::Format { found: format });
         }
-        let (covered, sum) = bytes.split_at(HEADER_LEN - 4);
+        let (covered, sum) = bytes.split_at(HEADER_LEN - SUM_LEN);
         if checksum(0, 0, covered).to_le_bytes() != sum {
             return Err(CORRUPT);
         }
@@ -131,7 +124,7 @@ impl Header {
             n_records: u32::from_le_bytes(field(bytes, 36)),
             settings_offset: u64::from_le_bytes(field(bytes, 40)),
             settings_len: u32::from_le_bytes(field(bytes, 48)),
-            settings_checksum: u32::from_le_bytes(field(bytes, 52)),
+            settings_checksum: u64::from_le_bytes(field(bytes, 56)),
         };
         let sane = header.n_pages.is_power_of_two()
             && header.settings_offset >= header.records_offset()
@@ -150,8 +143,9 @@ impl Header {
         bytes.extend_from_slice(&self.n_records.to_le_bytes());
         bytes.extend_from_slice(&self.settings_offset.to_le_bytes());
         bytes.extend_from_slice(&self.settings_len.to_le_bytes());
+        bytes.resize(56, 0);
         bytes.extend_from_slice(&self.settings_checksum.to_le_bytes());
-        bytes.resize(HEADER_LEN - 4, 0);
+        bytes.resize(HEADER_LEN - SUM_LEN, 0);
         let sum = checksum(0, 0, &bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
@@ -176,7 +170,7 @@ impl Page {
     const OVERFLOW_AT: usize = PAGE_SLOTS * Self::SLOT_LEN;
 
     pub(super) fn decode(bytes: &[u8; PAGE_LEN], generation: u64, offset: u64) -> Result<Self, SnapshotError> {
-        let (covered, sum) = bytes.split_at(PAGE_LEN - 4);
+        let (covered, sum) = bytes.split_at(PAGE_LEN - SUM_LEN);
         if checksum(generation, offset, covered).to_le_bytes() != sum {
             return Err(SnapshotError::Corrupt("page"));
         }
@@ -196,7 +190,7 @@ impl Page {
             bytes.extend_from_slice(&slot.offset.to_le_bytes());
         }
         bytes.push(u8::from(self.overflows));
-        bytes.resize(PAGE_LEN - 4, 0);
+        bytes.resize(PAGE_LEN - SUM_LEN, 0);
         let sum = checksum(generation, offset, &bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
@@ -227,23 +221,22 @@ impl Page {
 
 // === impl RecordFrame ===
 
-/// `[payload_len u32][checksum u32][key_len u16][0 u16][key][payload]`
+/// `[checksum u64][payload_len u32][key_len u16][0 u16][key][payload]`
 impl RecordFrame {
     /// Length of the whole record, told by its first bytes; `None` when it is more than any record's.
     pub(super) fn total_len(bytes: &[u8]) -> Option<u32> {
         let bytes: &[u8; FRAME_LEN] = bytes.first_chunk()?;
-        let payload = u32::from_le_bytes(field(bytes, 0));
-        let key = u16::from_le_bytes(field(bytes, 8));
-        (payload <= MAX_PAYLOAD).then(|| payload + u32::from(key) + 12)
+        let payload = u32::from_le_bytes(field(bytes, 8));
+        let key = u16::from_le_bytes(field(bytes, 12));
+        (payload <= MAX_PAYLOAD).then(|| payload + u32::from(key) + 16)
     }
 
     pub(super) fn decode(bytes: Vec<u8>, generation: u64, offset: u64) -> Result<Self, SnapshotError> {
         const CORRUPT: SnapshotError = SnapshotError::Corrupt("record");
         let frame: &[u8; FRAME_LEN] = bytes.first_chunk().ok_or(CORRUPT)?;
-        let key_len = usize::from(u16::from_le_bytes(field(frame, 8)));
-        if Self::sum(&bytes, generation, offset) != u32::from_le_bytes(field(frame, 4))
-            || bytes.len() < FRAME_LEN + key_len
-        {
+        let key_len = usize::from(u16::from_le_bytes(field(frame, 12)));
+        let covered = bytes.get(SUM_LEN..).unwrap_or_default();
+        if checksum(generation, offset, covered).to_le_bytes() != field(frame, 0) || bytes.len() < FRAME_LEN + key_len {
             return Err(CORRUPT);
         }
         Ok(Self { bytes, key_len })
@@ -251,23 +244,15 @@ impl RecordFrame {
 
     pub(super) fn encode(key: &[u8], payload: &[u8], generation: u64, offset: u64) -> Option<Vec<u8>> {
         let payload_len = u32::try_from(payload.len()).ok().filter(|len| *len <= MAX_PAYLOAD)?;
-        let mut bytes = payload_len.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&[0; 4]);
+        let mut bytes = vec![0; SUM_LEN];
+        bytes.extend_from_slice(&payload_len.to_le_bytes());
         bytes.extend_from_slice(&u16::try_from(key.len()).ok()?.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(payload);
-        let sum = Self::sum(&bytes, generation, offset);
-        bytes.splice(4..8, sum.to_le_bytes());
+        let sum = checksum(generation, offset, bytes.get(SUM_LEN..)?);
+        bytes.splice(..SUM_LEN, sum.to_le_bytes());
         Some(bytes)
-    }
-
-    /// The checksum of everything but the checksum itself.
-    fn sum(bytes: &[u8], generation: u64, offset: u64) -> u32 {
-        let mut digest = seeded(generation, offset);
-        digest.update(bytes.get(..4).unwrap_or_default());
-        digest.update(bytes.get(8..).unwrap_or_default());
-        digest.finalize()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -86,18 +86,30 @@ pub enum Key<'a> {
 impl Key<'_> {
     /// The key's bytes: a kind, then the parts, separated by NUL, which no part may hold.
     pub(super) fn encode(self) -> Vec<u8> {
-        fn name<'a>(name: &Name<'a>) -> [&'a str; 3] {
-            [name.partition, name.namespace, name.name]
+        fn push(bytes: &mut Vec<u8>, parts: &[&str]) {
+            bytes.reserve(parts.iter().map(|part| part.len() + 1).sum());
+            for part in parts {
+                bytes.push(0);
+                bytes.extend_from_slice(part.as_bytes());
+            }
         }
-        let (kind, parts) = match &self {
-            Self::Intention { destination, source } => (b'I', [name(destination), name(source)].concat()),
-            Self::Broken(destination) => (b'B', name(destination).to_vec()),
-            Self::ApiKey(id) => (b'K', vec![*id]),
-        };
-        let mut bytes = vec![kind];
-        for part in parts {
-            bytes.push(0);
-            bytes.extend_from_slice(part.as_bytes());
+        let name = |it: Name<'_>, bytes: &mut Vec<u8>| push(bytes, &[it.partition, it.namespace, it.name]);
+        // Room for an intention between names of usual length: the allocator is the dear part.
+        let mut bytes = Vec::with_capacity(128);
+        match self {
+            Self::Intention { destination, source } => {
+                bytes.push(b'I');
+                name(destination, &mut bytes);
+                name(source, &mut bytes);
+            }
+            Self::Broken(destination) => {
+                bytes.push(b'B');
+                name(destination, &mut bytes);
+            }
+            Self::ApiKey(id) => {
+                bytes.push(b'K');
+                push(&mut bytes, &[id]);
+            }
         }
         bytes
     }
