@@ -26,6 +26,9 @@ pub struct Settings {
     /// Whether the certificate header is an identity. Off by default: whether Traefik verified the certificate cannot be
     /// seen from here (traefik §4.3), so the operator has to say so.
     pub client_certificate: ClientCertificate,
+    /// Whether the backend gets the certificate header, where certificates are an identity. Off by default: the backend
+    /// is told the verified source, and a header of some hundred bytes costs every request.
+    pub forward_certificate: bool,
     /// The header that carries API keys, in lower case; none means that there are no API keys.
     pub api_key_header: Option<String>,
     /// Milliseconds of wall time between two looks at the snapshot file.
@@ -107,12 +110,13 @@ pub enum Misconfigured {
 }
 
 /// The keys, as documented.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "snapshot",
     "policy",
     "destination",
     "destinationHeader",
     "clientCertificate",
+    "forwardCertificate",
     "apiKeyHeader",
     "reloadMilliseconds",
     "logDenied",
@@ -158,10 +162,8 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
             Some("warn") => Some(Level::Warn),
             Some(_) => return Err(unusable("logDenied", LEVEL_WORDS)),
         },
-        reveal_rule: match keys.take("revealRule") {
-            None => false,
-            Some(value) => lenient::switch(&value).ok_or(unusable("revealRule", "true or false"))?,
-        },
+        forward_certificate: keys.switch("forwardCertificate")?,
+        reveal_rule: keys.switch("revealRule")?,
     };
     check_headers(&settings)?;
     Ok((settings, warnings))
@@ -263,6 +265,11 @@ impl Keys {
 
     fn text(&mut self, key: &'static str, expected: &'static str) -> Result<Option<String>, Misconfigured> {
         self.take(key).map(|value| lenient::text(&value).ok_or(unusable(key, expected))).transpose()
+    }
+
+    /// A switch that is off unless set.
+    fn switch(&mut self, key: &'static str) -> Result<bool, Misconfigured> {
+        self.take(key).map_or(Ok(false), |value| lenient::switch(&value).ok_or(unusable(key, "true or false")))
     }
 
     fn header(&mut self, key: &'static str) -> Result<Option<String>, Misconfigured> {

@@ -19,6 +19,7 @@ fn what_is_not_said_has_a_safe_default() {
         policy: PolicyFrom::Snapshot("/policy/policy.snapshot".to_owned()),
         destination: DestinationFrom::Header("x-portcullis-destination".to_owned()),
         client_certificate: ClientCertificate::Off,
+        forward_certificate: false,
         api_key_header: None,
         reload_ms: 200,
         log_denied: Some(Level::Info),
@@ -31,13 +32,14 @@ fn what_is_not_said_has_a_safe_default() {
 #[test]
 fn every_scalar_may_come_as_a_text_or_as_itself() {
     let texts = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true"});
+        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true", "forwardCertificate": "true"});
     let own = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true});
+        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true, "forwardCertificate": true});
     let expected = Settings {
         policy: PolicyFrom::Snapshot("/p".to_owned()),
         destination: DestinationFrom::Fixed("web".to_owned()),
         client_certificate: ClientCertificate::VerifiedByTraefik,
+        forward_certificate: true,
         api_key_header: Some("x-api-key".to_owned()),
         reload_ms: 50,
         log_denied: None,

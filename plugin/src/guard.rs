@@ -87,7 +87,7 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     check_connection(host, &present, settings)?;
     read_destination(host, &present, settings, seen)?;
 
-    let certificate = read_certificate(host, &present);
+    let certificate = take_certificate(host, &present, settings);
     let credential = credential(certificate.as_ref(), key.as_ref(), &mut state.certificates);
     let now_ms = host.now_ms();
     if let Some((level, line)) = gate.source.refresh(now_ms) {
@@ -105,7 +105,7 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
         .map_err(|failure| refuse(UNAVAILABLE, RULE_SNAPSHOT, format!("there is no policy: {failure}")))
 }
 
-fn refuse(status: u16, rule: &str, reason: impl Into<String>) -> Decision {
+fn refuse(status: u16, rule: &str, reason: impl Into<Cow<'static, str>>) -> Decision {
     Decision::refuse(status, rule, reason)
 }
 
@@ -216,7 +216,7 @@ fn read_destination<H: Host>(
     settings: &Settings,
     seen: &mut Seen<'_>,
 ) -> Result<(), Decision> {
-    let deny = |why: &str| Err(refuse(FORBIDDEN, RULE_DESTINATION, why));
+    let deny = |why: &'static str| Err(refuse(FORBIDDEN, RULE_DESTINATION, why));
     let header = match &settings.destination {
         DestinationFrom::Fixed(name) => {
             seen.destination.clone_from(name);
@@ -241,9 +241,17 @@ fn read_destination<H: Host>(
     }
 }
 
-/// The values of the certificate header, where they are an identity.
-fn read_certificate<H: Host>(host: &H, present: &Present) -> Option<List> {
-    present.certificate.then(|| host.header_values(headers::CERTIFICATE))
+/// The values of the certificate header, where they are an identity. The gate put the header there for itself, and takes
+/// it out again: the backend is told who calls, and is spared a certificate with each request.
+fn take_certificate<H: Host>(host: &H, present: &Present, settings: &Settings) -> Option<List> {
+    if !present.certificate {
+        return None;
+    }
+    let values = host.header_values(headers::CERTIFICATE);
+    if !settings.forward_certificate {
+        host.remove_header(headers::CERTIFICATE.as_bytes());
+    }
+    Some(values)
 }
 
 /// What the caller presents. A certificate goes before a key; one that does not hold is never passed over for the other.

@@ -128,7 +128,7 @@ mod tests {
             status: FORBIDDEN,
             rule: "default".to_owned(),
             source: String::new(),
-            reason: "no \"rule\"\nmatches".to_owned(),
+            reason: "no \"rule\"\nmatches".into(),
         };
         let refused = Refused { method: "GET\n", uri: "/a b?token=secret", destination: "web", decision: &decision };
         assert_eq!(

@@ -10,11 +10,13 @@ use der::{
     asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UtcTime},
 };
 
+use crate::spiffe::{InvalidSpiffeId, SpiffeId, Workload};
+
 /// What a client certificate says of its holder. Owned, so that the parsed form of a header value can be kept and reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The only URI of the subject alternative names. Not checked to be a SPIFFE ID yet.
-    pub uri: String,
+    /// Whose it is, by the only URI of the subject alternative names. Its trust domain is not judged yet.
+    pub workload: Result<Workload, InvalidSpiffeId>,
     /// Valid from, in seconds since the Unix epoch, inclusive.
     pub not_before: u64,
     /// Valid to, in seconds since the Unix epoch, inclusive (RFC 5280 §4.1.2.5).
@@ -82,7 +84,8 @@ impl Certificate {
                 add_uris(extension, &mut uri)?;
             }
         }
-        Ok(Self { uri: uri.ok_or(InvalidCertificate::NoUri)?, not_before, not_after })
+        let uri = uri.ok_or(InvalidCertificate::NoUri)?;
+        Ok(Self { workload: SpiffeId::parse(&uri).map(|id| id.workload()), not_before, not_after })
     }
 }
 
@@ -160,15 +163,23 @@ mod tests {
 
     #[test]
     fn reads_the_only_uri_and_the_validity_of_the_first_certificate() {
-        let (leaf, other) = (
-            certificate(vec![rcgen::SanType::DnsName("web".try_into().unwrap()), uri("spiffe://a/b")]),
-            certificate(vec![]),
-        );
+        const ID: &str = "spiffe://td.consul/ns/default/dc/dc1/svc/web";
+        let (leaf, other) =
+            (certificate(vec![rcgen::SanType::DnsName("web".try_into().unwrap()), uri(ID)]), certificate(vec![]));
         let header = format!("{},{}", BASE64_STANDARD.encode(&leaf), BASE64_STANDARD.encode(&other));
         // 2000-01-01 is a UTCTime, 2100-01-01 a GeneralizedTime (RFC 5280 §4.1.2.5).
-        let expected =
-            Certificate { uri: "spiffe://a/b".to_owned(), not_before: 946_684_800, not_after: 4_102_444_800 };
+        let expected = Certificate {
+            workload: Ok(SpiffeId::parse(ID).unwrap().workload()),
+            not_before: 946_684_800,
+            not_after: 4_102_444_800,
+        };
         assert_eq!(Certificate::from_header(header.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn a_uri_that_is_no_service_s_id_is_kept_as_such() {
+        let certificate = Certificate::from_der(&certificate(vec![uri("https://web.example")])).unwrap();
+        assert_eq!(certificate.workload, Err(InvalidSpiffeId::NotSpiffe));
     }
 
     #[test]

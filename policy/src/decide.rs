@@ -59,7 +59,7 @@ pub struct Decision {
     /// The verified caller in Consul's spelling, `anonymous`, or `unverified` when a credential was refused.
     pub source: String,
     /// Why, in one sentence without a full stop; for logs, not for callers.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// [`Decision::source`] of a caller without a credential.
@@ -85,7 +85,7 @@ impl Verdict {
 
 impl Decision {
     /// A refusal for a reason outside the policy: no snapshot, no destination, a broken configuration.
-    pub fn refuse(status: u16, rule: &str, reason: impl Into<String>) -> Self {
+    pub fn refuse(status: u16, rule: &str, reason: impl Into<Cow<'static, str>>) -> Self {
         let source = UNVERIFIED.to_owned();
         Self { verdict: Verdict::Deny, status, rule: rule.to_owned(), source, reason: reason.into() }
     }
@@ -152,11 +152,12 @@ fn is_destination(name: &str) -> bool {
 /// The intention that governs this caller, if any.
 fn find<R: ReadAt>(
     snapshot: &Snapshot<R>,
-    caller: &Caller,
+    caller: &Caller<'_>,
     destination: Name<'_>,
     observer: &mut impl Observer,
 ) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
     let Caller::Service(source) = caller else { return Ok(None) };
+    let source = source.as_ref();
     for candidate in candidates(source.into(), destination, snapshot.settings().namespace_wildcards) {
         let key = Key::Intention { destination: candidate.destination, source: candidate.source };
         let found = snapshot.intention(key)?;
@@ -190,7 +191,7 @@ impl Outcome {
         Self { action, rule: "default".to_owned(), reason: reason.into(), ambiguous: false }
     }
 
-    fn into_decision(self, caller: &Caller) -> Decision {
+    fn into_decision(self, caller: &Caller<'_>) -> Decision {
         let (verdict, status) = match (self.action, caller) {
             (Action::Allow, _) => (Verdict::Allow, 200),
             (Action::Deny, _) if self.ambiguous => (Verdict::Deny, 400),
@@ -199,9 +200,9 @@ impl Outcome {
         };
         let source = match caller {
             Caller::Anonymous => ANONYMOUS.to_owned(),
-            Caller::Service(name) => name.to_string(),
+            Caller::Service(name) => name.spelled(),
         };
-        Decision { verdict, status, rule: self.rule, source, reason: self.reason.into_owned() }
+        Decision { verdict, status, rule: self.rule, source, reason: self.reason }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The caller is known.
-    Identified(&'a Caller),
+    Identified(&'a Caller<'a>),
     /// One place where an intention could be was looked at.
     Candidate {
         /// Where.

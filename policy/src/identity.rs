@@ -3,12 +3,14 @@
 //! There are exactly three outcomes: a service, nobody, or a refusal. A credential that was presented and does not hold is
 //! a refusal, never "nobody" and never the next credential.
 
+use std::borrow::Cow;
+
 use crate::{
     api_key::{self, KeyText},
     certificate::Certificate,
     model::ServiceName,
     snapshot::{ReadAt, Snapshot, SnapshotError},
-    spiffe::SpiffeId,
+    spiffe::{SpiffeId, Workload},
 };
 
 /// What the caller presented.
@@ -28,9 +30,9 @@ pub enum Credential<'a> {
 
 /// Who is calling.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub enum Caller<'a> {
     /// A service, by certificate or by key.
-    Service(ServiceName),
+    Service(Cow<'a, ServiceName>),
     /// Nobody in particular. `*` as a source does not cover it (consul-policy §1.1).
     Anonymous,
 }
@@ -59,16 +61,26 @@ pub enum Refusal {
 }
 
 /// Turns what was presented into a caller. `now` is in seconds since the Unix epoch.
-pub fn identify<R: ReadAt>(snapshot: &Snapshot<R>, credential: Credential<'_>, now: u64) -> Result<Caller, Refusal> {
+pub fn identify<'a, R: ReadAt>(
+    snapshot: &Snapshot<R>,
+    credential: Credential<'a>,
+    now: u64,
+) -> Result<Caller<'a>, Refusal> {
     match credential {
         Credential::None => Ok(Caller::Anonymous),
         Credential::Invalid(why) => Err(Refusal::Unreadable(why)),
-        Credential::Spiffe(id) => by_spiffe_id(snapshot, id),
+        Credential::Spiffe(id) => {
+            let workload = SpiffeId::parse(id)?.workload();
+            check_trust_domain(snapshot, &workload)?;
+            Ok(Caller::Service(Cow::Owned(workload.service)))
+        }
         Credential::Certificate(certificate) => {
             if now < certificate.not_before || now > certificate.not_after {
                 return Err(Refusal::OutsideValidity);
             }
-            by_spiffe_id(snapshot, &certificate.uri)
+            let workload = certificate.workload.as_ref().map_err(|invalid| *invalid)?;
+            check_trust_domain(snapshot, workload)?;
+            Ok(Caller::Service(Cow::Borrowed(&workload.service)))
         }
         Credential::ApiKey(text) => {
             let key = KeyText::parse(text).ok_or(Refusal::InvalidKey)?;
@@ -76,23 +88,18 @@ pub fn identify<R: ReadAt>(snapshot: &Snapshot<R>, credential: Credential<'_>, n
             if !api_key::verify(&record.salt, &record.hash, key.secret) {
                 return Err(Refusal::InvalidKey);
             }
-            Ok(Caller::Service(ServiceName {
+            Ok(Caller::Service(Cow::Owned(ServiceName {
                 partition: record.partition,
                 namespace: record.namespace,
                 name: record.name,
-            }))
+            })))
         }
     }
 }
 
-fn by_spiffe_id<R: ReadAt>(snapshot: &Snapshot<R>, text: &str) -> Result<Caller, Refusal> {
-    let id = SpiffeId::parse(text)?;
-    if !snapshot.settings().trust_domains.iter().any(|known| known == id.trust_domain) {
-        return Err(Refusal::UnknownTrustDomain(id.trust_domain.to_owned()));
+fn check_trust_domain<R: ReadAt>(snapshot: &Snapshot<R>, workload: &Workload) -> Result<(), Refusal> {
+    if snapshot.settings().trust_domains.contains(&workload.trust_domain) {
+        return Ok(());
     }
-    Ok(Caller::Service(ServiceName {
-        partition: id.partition.to_owned(),
-        namespace: id.namespace.to_owned(),
-        name: id.service.to_owned(),
-    }))
+    Err(Refusal::UnknownTrustDomain(workload.trust_domain.clone()))
 }

@@ -147,6 +147,16 @@ impl ServiceName {
     }
 }
 
+impl ServiceName {
+    /// [`fmt::Display`], without the formatting machinery for the usual case: every request asks for it.
+    pub fn spelled(&self) -> String {
+        if self.partition == DEFAULT_TENANCY && self.namespace == DEFAULT_TENANCY {
+            return self.name.clone();
+        }
+        self.to_string()
+    }
+}
+
 /// Consul's spelling of intention names: `[partition/][namespace/]name`, default parts left out.
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::model::DEFAULT_TENANCY;
+use crate::model::{DEFAULT_TENANCY, ServiceName};
 
 /// A service's SPIFFE ID, borrowed from its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub struct SpiffeId<'a> {
     pub datacenter: &'a str,
     /// Service name.
     pub service: &'a str,
+}
+
+/// Whose ID it is, kept beyond the text: all of an ID that is ever compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// See [`SpiffeId::trust_domain`].
+    pub trust_domain: String,
+    /// Partition, namespace and name.
+    pub service: ServiceName,
 }
 
 /// Why a text is no service's SPIFFE ID.
@@ -68,6 +77,13 @@ impl<'a> SpiffeId<'a> {
             return Err(InvalidSpiffeId::NotAService);
         }
         Ok(Self { trust_domain, partition, namespace, datacenter, service })
+    }
+
+    /// Whose ID it is.
+    pub fn workload(&self) -> Workload {
+        let (partition, namespace, name) =
+            (self.partition.to_owned(), self.namespace.to_owned(), self.service.to_owned());
+        Workload { trust_domain: self.trust_domain.to_owned(), service: ServiceName { partition, namespace, name } }
     }
 }
 

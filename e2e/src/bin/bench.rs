@@ -69,7 +69,7 @@ fn conditions(plan: Plan, traefik: &str) -> String {
     let build = if cfg!(debug_assertions) { ", load generator UNOPTIMIZED" } else { "" };
     format!(
         "Traefik {traefik}, {cores} cores shared with load generator and backend, {} keep-alive connections \
-         (HTTP/1.1), {rate}, {} rounds of {} s for each row, medians; ratios within a round{build}.\n",
+         (HTTP/1.1), {rate}, {} rounds of {} s for each row, taking turns; medians, for CPU lower quartiles{build}.\n",
         plan.connections,
         plan.rounds,
         plan.turn.as_secs_f64(),
@@ -77,7 +77,7 @@ fn conditions(plan: Plan, traefik: &str) -> String {
 }
 
 fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
-    let plan = Plan { rounds: 15, turn: Duration::from_secs(1), connections: 16, rate: None };
+    let plan = Plan { rounds: 20, turn: Duration::from_secs(1), connections: 16, rate: None };
     let mut arguments = Arguments { plan, write: None };
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));

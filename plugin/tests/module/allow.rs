@@ -17,6 +17,7 @@ fn the_first_request_of_an_instance_reads_configuration_and_snapshot() {
         "get_header_names",
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
+        "remove x-forwarded-tls-client-cert",
         "clock",
         "prestat 3",
         "prestat name 3",
@@ -35,7 +36,7 @@ fn the_first_request_of_an_instance_reads_configuration_and_snapshot() {
 }
 
 #[test]
-fn a_later_request_makes_nine_host_calls_and_reads_no_file() {
+fn a_later_request_makes_ten_host_calls_and_reads_no_file() {
     let answer = warm_guest().request(call("web"));
     assert!(answer.forwarded);
     answer.expect_calls(&[
@@ -44,11 +45,22 @@ fn a_later_request_makes_nine_host_calls_and_reads_no_file() {
         "get_header_names",
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
+        "remove x-forwarded-tls-client-cert",
         "clock",
         "set X-Portcullis-Source: web",
         "set X-Portcullis-Decision: allow",
         "set X-Portcullis-Rule: service-intentions/db/sources/web",
     ]);
+}
+
+#[test]
+fn the_backend_gets_the_certificate_only_when_that_is_wanted() {
+    const HEADER: &str = "x-forwarded-tls-client-cert";
+    assert_eq!(warm_guest().request(call("web")).request.header(HEADER), None);
+    let mut guest =
+        guest_with(&json!({"snapshot": "/policy/policy.snapshot", "clientCertificate": "verifiedByTraefik",
+        "forwardCertificate": true}));
+    assert!(guest.request(call("web")).request.header(HEADER).is_some());
 }
 
 #[test]

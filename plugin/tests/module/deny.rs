@@ -16,6 +16,7 @@ fn a_source_without_an_intention_is_refused_with_every_trace_of_it() {
         "get_header_names",
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
+        "remove x-forwarded-tls-client-cert",
         "clock",
         "pread",
         "pread",

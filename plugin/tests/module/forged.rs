@@ -42,6 +42,7 @@ fn forged_decision_headers_are_removed_in_every_spelling() {
         "get_header_names",
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
+        "remove x-forwarded-tls-client-cert",
         "clock",
         "set X-Portcullis-Source: web",
         "set X-Portcullis-Decision: allow",

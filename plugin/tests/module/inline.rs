@@ -25,6 +25,7 @@ fn an_inline_policy_decides_without_any_file() {
         "get_header_names",
         "get_header_values x-portcullis-destination",
         "get_header_values x-forwarded-tls-client-cert",
+        "remove x-forwarded-tls-client-cert",
         "clock",
         "set X-Portcullis-Source: web",
         "set X-Portcullis-Decision: allow",
