@@ -1,8 +1,9 @@
 //! What the gate costs: the gateway's processor time for each request, beside throughput and latency, in one run.
 //!
 //! Every row is a route of the same Traefik to the same backend. Rows are compared with a plain router that is reached in
-//! the same way: behind a front that has ended TLS, or by mTLS. The rows take turns in short rounds, and ratios are formed within a round, so that whatever else the machine does hits all
-//! of them alike. Processor time is the process's own (`/proc/<pid>/stat`), which load generator and backend do not touch.
+//! the same way: behind a front that has ended TLS, or by mTLS. The rows take turns in short rounds, so that whatever else
+//! the machine does hits all of them alike. Processor time is the process's own (`/proc/<pid>/stat`), which load generator
+//! and backend do not touch.
 
 use std::time::Duration;
 
