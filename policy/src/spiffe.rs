@@ -35,7 +35,7 @@ pub struct Workload {
 /// Why a text is no service's SPIFFE ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpiffeId {
-    /// It does not begin with `spiffe://` or holds bytes outside printable ASCII.
+    /// It does not begin with `spiffe://`, or holds bytes outside printable ASCII, a query or a fragment.
     #[error("not a SPIFFE ID")]
     NotSpiffe,
     /// A SPIFFE ID, but of an agent, a gateway, a server or another system.
@@ -50,7 +50,9 @@ impl<'a> SpiffeId<'a> {
     /// Reads an ID.
     pub fn parse(text: &'a str) -> Result<Self, InvalidSpiffeId> {
         let rest = text.strip_prefix("spiffe://").ok_or(InvalidSpiffeId::NotSpiffe)?;
-        if text.len() > MAX_LEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // A query or a fragment is no part of an ID (SPIFFE-ID specification §2), and would be a part of a name here.
+        let belongs = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+        if text.len() > MAX_LEN || !text.bytes().all(belongs) {
             return Err(InvalidSpiffeId::NotSpiffe);
         }
         let mut parts = rest.split('/');
@@ -126,6 +128,8 @@ mod tests {
             "spiffe://td.consul/agent/client/dc/dc1/id/n1",
             "spiffe://td.consul/gateway/mesh/dc/dc1",
             "spiffe://td.consul/ns/default/dc/dc1/svc/we b",
+            "spiffe://td.consul/ns/default/dc/dc1/svc/web?x",
+            "spiffe://td.consul/ns/default/dc/dc1/svc/web#x",
             "spiffe://td.consul/ns/default/dc/dc1/svc/wéb",
             "https://td.consul/ns/default/dc/dc1/svc/web",
         ] {
