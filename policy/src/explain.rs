@@ -79,6 +79,7 @@ fn spell(name: Name<'_>) -> String {
 fn summary(body: &Body) -> String {
     match body {
         Body::Action(action) => action.as_str().to_owned(),
+        Body::Permissions(permissions) if permissions.len() == 1 => "1 permission".to_owned(),
         Body::Permissions(permissions) => format!("{} permissions", permissions.len()),
         Body::Broken => "could not be read, denies".to_owned(),
     }
