@@ -51,21 +51,21 @@ mod tests {
     use super::*;
     use crate::model::Action;
 
-    fn record(rule: &str) -> Answer {
-        Some(Rc::new(IntentionRecord { rule: rule.to_owned(), body: Body::Action(Action::Deny) }))
+    /// Every other one exists.
+    fn answer(number: usize) -> Answer {
+        let record = IntentionRecord { rule: number.to_string(), body: Body::Action(Action::Deny) };
+        number.is_multiple_of(2).then(|| Rc::new(record))
     }
 
     #[test]
     fn keeps_the_last_ones_with_those_that_do_not_exist() {
         let recent = Recent::default();
         for number in 0..100_usize {
-            let key = number.to_string();
-            recent.keep(key.clone().into_bytes(), if number % 2 == 0 { record(&key) } else { None });
+            recent.keep(number.to_string().into_bytes(), answer(number));
         }
         for number in 0..100_usize {
-            let key = number.to_string();
-            let want = (number >= 100 - ENTRIES).then(|| if number % 2 == 0 { record(&key) } else { None });
-            assert_eq!(recent.get(key.as_bytes()), want, "{number}");
+            let want = (number >= 100 - ENTRIES).then(|| answer(number));
+            assert_eq!(recent.get(number.to_string().as_bytes()), want, "{number}");
         }
     }
 }
