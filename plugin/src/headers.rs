@@ -48,7 +48,8 @@ pub fn same(one: impl AsRef<[u8]>, other: impl AsRef<[u8]>) -> bool {
 /// Whether `name` begins like `prefix` to a lenient backend.
 pub fn begins(name: impl AsRef<[u8]>, prefix: impl AsRef<[u8]>) -> bool {
     let (name, prefix) = (name.as_ref(), prefix.as_ref());
-    name.len() >= prefix.len() && name.iter().zip(prefix).all(|(a, b)| fold(*a) == fold(*b))
+    // From the end: names that are not ours begin with `x-` like ours, and differ behind it.
+    name.get(..prefix.len()).is_some_and(|head| head.iter().zip(prefix).rev().all(|(a, b)| fold(*a) == fold(*b)))
 }
 
 /// Whether the name is an HTTP token (RFC 9110, section 5.6.2), the only thing a header can be called.

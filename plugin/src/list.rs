@@ -1,5 +1,7 @@
 //! Names or values of headers as the host hands them over: one piece of memory, each element ended by a NUL.
 
+use std::ffi::CStr;
+
 /// A list of byte texts without NUL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct List {
@@ -25,9 +27,13 @@ impl List {
 
     /// The elements, in the host's order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let whole = self.bytes.strip_suffix(&[0]).unwrap_or(&self.bytes);
-        // Splitting nothing would give one empty element.
-        whole.split(|byte| *byte == 0).take(if self.bytes.is_empty() { 0 } else { usize::MAX })
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            // Finds the NUL some bytes at a time.
+            let element = CStr::from_bytes_until_nul(rest).ok()?.to_bytes();
+            rest = rest.get(element.len() + 1..)?;
+            Some(element)
+        })
     }
 
     /// The only element; `None` when there are none or several.

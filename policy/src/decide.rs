@@ -248,7 +248,7 @@ fn apply_permissions(
             };
             return Outcome {
                 action: permission.action,
-                rule: [intention.rule.as_str(), "/permissions/", &index.to_string()].concat(),
+                rule: permission_rule(&intention.rule, index),
                 reason,
                 ambiguous: matched == Match::OnDoubt,
             };
@@ -258,6 +258,18 @@ fn apply_permissions(
         return Outcome { action: Action::Deny, rule: "path".to_owned(), reason: doubt(passed_over), ambiguous: true };
     }
     Outcome::default(default, "no permission of the intention matches")
+}
+
+/// `<rule>/permissions/<index>`, without the formatting machinery for one digit: every request that L7 decides asks for it.
+fn permission_rule(rule: &str, index: usize) -> String {
+    let mut name = String::with_capacity(rule.len() + 20);
+    name.push_str(rule);
+    name.push_str("/permissions/");
+    match u32::try_from(index).ok().and_then(|index| char::from_digit(index, 10)) {
+        Some(digit) => name.push(digit),
+        None => name.push_str(&index.to_string()),
+    }
+    name
 }
 
 fn doubt(ambiguous: Option<Ambiguous>) -> Cow<'static, str> {
