@@ -4,6 +4,7 @@
 //! denies every request with that reason. Nothing here runs in start code, where a failure would disable every plugin.
 
 use crate::{headers, inline::Inline, lenient};
+use portcullis_policy::decide::MAX_DESTINATION_LEN;
 use serde_json::{Map, Value};
 
 /// How long a snapshot is used before the file is looked at again: with the sidecar's own delay, a change of policy is
@@ -11,8 +12,6 @@ use serde_json::{Map, Value};
 const DEFAULT_RELOAD_MS: u64 = 200;
 /// More than this and an operator would take the gate for broken.
 const MAX_RELOAD_MS: u64 = 3_600_000;
-/// Longest destination name in bytes: one DNS label is 63, Consul's own limit for names is 255.
-pub const MAX_DESTINATION_BYTES: usize = 255;
 /// Longest configuration that is read, in bytes; inline policies are for small set-ups.
 const MAX_CONFIG_BYTES: usize = 1 << 20;
 
@@ -191,7 +190,7 @@ impl DestinationFrom {
 
 /// Whether a text can name a destination: printable ASCII without blanks, of bounded length.
 pub fn is_destination(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_DESTINATION_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic())
+    !name.is_empty() && name.len() <= MAX_DESTINATION_LEN && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn policy(keys: &mut Keys, warnings: &mut Vec<String>) -> Result<PolicyFrom, Misconfigured> {

@@ -90,11 +90,6 @@ impl Decision {
         Self { verdict: Verdict::Deny, status, rule: rule.to_owned(), source, reason: reason.into() }
     }
 
-    /// Whether the answer should carry a `WWW-Authenticate` header (RFC 9110 §11.6.1: every 401 does).
-    pub fn challenge(&self) -> bool {
-        self.status == 401
-    }
-
     fn snapshot(error: SnapshotError) -> Self {
         Self::refuse(503, "snapshot", error.to_string())
     }

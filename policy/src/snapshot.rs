@@ -119,16 +119,6 @@ impl<R: ReadAt> Snapshot<R> {
         self.header.generation
     }
 
-    /// When it was compiled, in milliseconds since the Unix epoch.
-    pub fn created_ms(&self) -> u64 {
-        self.header.created_ms
-    }
-
-    /// How many records it holds (intentions by source, keys, destinations).
-    pub fn n_records(&self) -> u32 {
-        self.header.n_records
-    }
-
     /// What holds for the whole policy.
     pub fn settings(&self) -> &Settings {
         &self.settings
