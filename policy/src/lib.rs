@@ -16,10 +16,13 @@ pub mod api_key;
 pub mod candidates;
 pub mod cases;
 pub mod certificate;
+pub mod change;
 pub mod compile;
 pub mod decide;
 pub mod explain;
+pub mod headers;
 pub mod identity;
+pub mod memory;
 pub mod model;
 pub mod path;
 pub mod problem;
@@ -29,9 +32,12 @@ pub mod spiffe;
 
 pub use crate::{
     certificate::{Certificate, InvalidCertificate},
+    change::Change,
     compile::compile,
     decide::{Decision, Request, Verdict, decide, decide_observed},
+    headers::{HeaderList, Headers},
     identity::Credential,
+    memory::Memory,
     model::{Action, Policy, PolicySettings},
     problem::{Problem, Severity},
     snapshot::{HEADER_LEN, ReadAt, ReadFailed, Snapshot, SnapshotError, peek},
