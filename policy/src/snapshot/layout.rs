@@ -7,7 +7,7 @@ use super::SnapshotError;
 
 /// The format that this version writes, and the only one that it reads: a gateway and its sidecar are released together,
 /// and a plugin that meets another format keeps its last good policy and says so.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// Length of the header, in bytes: enough to learn the generation of a file.
 pub const HEADER_LEN: usize = 128;
