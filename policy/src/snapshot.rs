@@ -21,7 +21,7 @@ pub use self::{
     write::{Writer, WriterFull},
 };
 
-use std::rc::Rc;
+use std::{borrow::Cow, rc::Rc};
 
 use self::{
     layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
@@ -33,6 +33,11 @@ use self::{
 pub trait ReadAt {
     /// Fills all of `buf` from `offset`, or fails.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed>;
+
+    /// All bytes from `offset` on where they are in memory, which spares a copy; `None` where they are not.
+    fn rest_at(&self, _offset: u64) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// The bytes could not be had: beyond the end, or the medium failed.
@@ -78,11 +83,19 @@ impl ReadAt for [u8] {
         buf.copy_from_slice(self.get(start..end).ok_or(ReadFailed)?);
         Ok(())
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.get(usize::try_from(offset).ok()?..)
+    }
 }
 
 impl ReadAt for Vec<u8> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         self.as_slice().read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.as_slice().rest_at(offset)
     }
 }
 
@@ -90,11 +103,19 @@ impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
+    }
 }
 
 impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
     }
 }
 
@@ -127,18 +148,23 @@ impl<R: ReadAt> Snapshot<R> {
     /// The intention with exactly this destination and source, wildcards taken literally. The last few answers are kept:
     /// a gateway asks for the same ones again and again, and the answer of a generation never changes.
     pub fn intention(&self, key: Key<'_>) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
         let key = key.encode();
-        if let Some(known) = self.recent.get(&key) {
+        let hash = hash(&key);
+        if let Some(known) = self.recent.get(hash, &key) {
             return Ok(known);
         }
-        let found = self.lookup(&key)?.map(Rc::new);
-        self.recent.keep(key, found.clone());
+        let found = self.lookup(hash, &key)?.map(Rc::new);
+        self.recent.keep(hash, key, found.clone());
         Ok(found)
     }
 
     /// The API key with this id.
     pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
-        self.lookup(&Key::ApiKey(id).encode())
+        let key = Key::ApiKey(id).encode();
+        self.lookup(hash(&key), &key)
     }
 
     /// Whether everything to this destination is denied because its entry could not be read.
@@ -146,7 +172,8 @@ impl<R: ReadAt> Snapshot<R> {
         if !self.settings.broken_destinations {
             return Ok(false);
         }
-        Ok(self.lookup::<()>(&destination.encode())?.is_some())
+        let key = destination.encode();
+        Ok(self.lookup::<()>(hash(&key), &key)?.is_some())
     }
 
     /// Reads all of it and checks that every byte is covered by a checksum that holds.
@@ -166,8 +193,7 @@ impl<R: ReadAt> Snapshot<R> {
         Ok(())
     }
 
-    fn lookup<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, SnapshotError> {
-        let hash = hash(key);
+    fn lookup<T: serde::de::DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<T>, SnapshotError> {
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;
@@ -187,28 +213,38 @@ impl<R: ReadAt> Snapshot<R> {
 
     fn page(&self, index: u32) -> Result<Page, SnapshotError> {
         let offset = layout::page_offset(index);
+        if let Some(page) = self.reader.rest_at(offset).and_then(<[u8]>::first_chunk) {
+            return Page::decode(page, self.header.generation, offset);
+        }
         let mut bytes = [0; PAGE_LEN];
         self.reader.read_at(offset, &mut bytes)?;
         Page::decode(&bytes, self.header.generation, offset)
     }
 
-    fn record(&self, offset: u64) -> Result<RecordFrame, SnapshotError> {
+    fn record(&self, offset: u64) -> Result<RecordFrame<'_>, SnapshotError> {
         let end = self.header.settings_offset;
         if offset < self.header.records_offset() || offset.saturating_add(FRAME_LEN as u64) > end {
             return Err(SnapshotError::Corrupt("record offset"));
         }
         // Most records are short: one read fetches the frame and, usually, all that follows it.
         let guess = u32::try_from((end - offset).min(layout::READ_AHEAD)).unwrap_or(0);
-        let mut bytes = read(&self.reader, offset, guess)?;
+        let mut bytes = match self.reader.rest_at(offset) {
+            Some(rest) => Cow::Borrowed(rest),
+            None => Cow::Owned(read(&self.reader, offset, guess)?),
+        };
         let len = RecordFrame::total_len(&bytes).ok_or(SnapshotError::Corrupt("record length"))?;
         if offset.saturating_add(u64::from(len)) > end {
             return Err(SnapshotError::Corrupt("record length"));
         }
-        if len > guess {
-            let mut rest = read(&self.reader, offset + u64::from(guess), len - guess)?;
-            bytes.append(&mut rest);
+        match &mut bytes {
+            Cow::Borrowed(rest) => *rest = rest.get(..len as usize).ok_or(ReadFailed)?,
+            Cow::Owned(bytes) => {
+                if len > guess {
+                    bytes.append(&mut read(&self.reader, offset + u64::from(guess), len - guess)?);
+                }
+                bytes.truncate(len as usize);
+            }
         }
-        bytes.truncate(len as usize);
         RecordFrame::decode(bytes, self.header.generation, offset)
     }
 }
