@@ -43,7 +43,7 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
     let reserved_headers = add_providers(policy, &mut writer, &mut problems);
     let trust_domains = identities::trust_domains(policy, &mut writer, &mut problems);
     let (networks_v4, networks_v6) = identities::add_networks(policy, &mut writer, &mut problems);
-    let (identities, identity_orders) = identities::add_orders(policy, &mut writer, &mut problems);
+    let identities = identities::add_orders(policy, &mut writer, &mut problems);
 
     let settings = Settings {
         default: policy.settings.default,
@@ -55,8 +55,6 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
         networks_v4,
         networks_v6,
         namespace_wildcards: policy.intentions.iter().any(has_namespace_wildcard),
-        destinations: !destinations.is_empty(),
-        identity_orders,
     };
     (writer.finish(&settings, generation, created_ms), problems)
 }

@@ -137,9 +137,6 @@ fn own_order<R: ReadAt>(
     entry_point: &str,
     destination: Name<'_>,
 ) -> Result<Option<Rc<Vec<IdentityForm>>>, SnapshotError> {
-    if !snapshot.settings().identity_orders {
-        return Ok(None);
-    }
     let order = snapshot.identity_order(Key::DestinationOrder(destination))?;
     if order.is_some() || entry_point.is_empty() {
         return Ok(order);

@@ -21,7 +21,7 @@ pub use self::{
     write::{Writer, WriterFull},
 };
 
-use std::{net::IpAddr, rc::Rc};
+use std::{borrow::Cow, net::IpAddr, rc::Rc};
 
 use serde::de::DeserializeOwned;
 
@@ -36,6 +36,11 @@ use crate::{certificate::CaRoot, jwt::ProviderRecord, model::IdentityForm};
 pub trait ReadAt {
     /// Fills all of `buf` from `offset`, or fails.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed>;
+
+    /// All bytes from `offset` on where they are in memory, which spares a copy; `None` where they are not.
+    fn rest_at(&self, _offset: u64) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// The bytes could not be had: beyond the end, or the medium failed.
@@ -85,11 +90,19 @@ impl ReadAt for [u8] {
         buf.copy_from_slice(self.get(start..end).ok_or(ReadFailed)?);
         Ok(())
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.get(usize::try_from(offset).ok()?..)
+    }
 }
 
 impl ReadAt for Vec<u8> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         self.as_slice().read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.as_slice().rest_at(offset)
     }
 }
 
@@ -97,11 +110,19 @@ impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
+    }
 }
 
 impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
     }
 }
 
@@ -148,9 +169,6 @@ impl<R: ReadAt> Snapshot<R> {
 
     /// What holds for a destination whoever calls, by its name taken literally.
     pub fn destination(&self, key: Key<'_>) -> Result<Option<Rc<DestinationRecord>>, SnapshotError> {
-        if !self.settings.destinations {
-            return Ok(None);
-        }
         self.remembered(&self.destinations, key)
     }
 
@@ -171,12 +189,12 @@ impl<R: ReadAt> Snapshot<R> {
 
     /// The API key with this id.
     pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
-        Ok(self.lookup(&Key::ApiKey(id).encode())?.map(|(record, _)| record))
+        self.once(Key::ApiKey(id))
     }
 
     /// The caller that connections of exactly this network are; `Some(None)` when nobody is known by it.
     pub fn network(&self, address: IpAddr, prefix_len: u8) -> Result<Option<Option<SourceRecord>>, SnapshotError> {
-        Ok(self.lookup(&Key::Network(address, prefix_len).encode())?.map(|(record, _)| record))
+        self.once(Key::Network(address, prefix_len))
     }
 
     /// All intentions, in the order in which they stand in the file. Reads everything: for people, not for requests.
@@ -216,21 +234,33 @@ impl<R: ReadAt> Snapshot<R> {
         recent: &Recent<T>,
         key: Key<'_>,
     ) -> Result<Option<Rc<T>>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
         let key = key.encode();
-        if let Some(known) = recent.get(&key) {
+        let hash = hash(&key);
+        if let Some(known) = recent.get(hash, &key) {
             return Ok(known);
         }
-        let (found, len) = match self.lookup(&key)? {
+        let (found, len) = match self.lookup(hash, &key)? {
             Some((record, len)) => (Some(Rc::new(record)), len),
             None => (None, 0),
         };
-        recent.keep(key, found.clone(), len);
+        recent.keep(hash, key, found.clone(), len);
         Ok(found)
     }
 
+    /// Looks a record up that is not worth remembering.
+    fn once<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Option<T>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
+        let key = key.encode();
+        Ok(self.lookup(hash(&key), &key)?.map(|(record, _)| record))
+    }
+
     /// The record with this key, and the length of its payload.
-    fn lookup<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<(T, usize)>, SnapshotError> {
-        let hash = hash(key);
+    fn lookup<T: DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<(T, usize)>, SnapshotError> {
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;
@@ -249,33 +279,43 @@ impl<R: ReadAt> Snapshot<R> {
 
     fn page(&self, index: u32) -> Result<Page, SnapshotError> {
         let offset = layout::page_offset(index);
+        if let Some(page) = self.reader.rest_at(offset).and_then(<[u8]>::first_chunk) {
+            return Page::decode(page, self.header.generation, offset);
+        }
         let mut bytes = [0; PAGE_LEN];
         self.reader.read_at(offset, &mut bytes)?;
         Page::decode(&bytes, self.header.generation, offset)
     }
 
-    fn record(&self, offset: u64) -> Result<RecordFrame, SnapshotError> {
+    fn record(&self, offset: u64) -> Result<RecordFrame<'_>, SnapshotError> {
         let end = self.header.settings_offset;
         if offset < self.header.records_offset() || offset.saturating_add(FRAME_LEN as u64) > end {
             return Err(SnapshotError::Corrupt("record offset"));
         }
         // Most records are short: one read fetches the frame and, usually, all that follows it.
         let guess = u32::try_from((end - offset).min(layout::READ_AHEAD)).unwrap_or(0);
-        let mut bytes = read(&self.reader, offset, guess)?;
+        let mut bytes = match self.reader.rest_at(offset) {
+            Some(rest) => Cow::Borrowed(rest),
+            None => Cow::Owned(read(&self.reader, offset, guess)?),
+        };
         let len = RecordFrame::total_len(&bytes).ok_or(SnapshotError::Corrupt("record length"))?;
         if offset.saturating_add(u64::from(len)) > end {
             return Err(SnapshotError::Corrupt("record length"));
         }
-        if len > guess {
-            let mut rest = read(&self.reader, offset + u64::from(guess), len - guess)?;
-            bytes.append(&mut rest);
+        match &mut bytes {
+            Cow::Borrowed(rest) => *rest = rest.get(..len as usize).ok_or(ReadFailed)?,
+            Cow::Owned(bytes) => {
+                if len > guess {
+                    bytes.append(&mut read(&self.reader, offset + u64::from(guess), len - guess)?);
+                }
+                bytes.truncate(len as usize);
+            }
         }
-        bytes.truncate(len as usize);
         RecordFrame::decode(bytes, self.header.generation, offset)
     }
 }
 
-fn decode<T: DeserializeOwned>(frame: &RecordFrame) -> Result<T, SnapshotError> {
+fn decode<T: DeserializeOwned>(frame: &RecordFrame<'_>) -> Result<T, SnapshotError> {
     postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))
 }
 

@@ -108,16 +108,15 @@ pub(super) fn add_networks(
     (longest_first(v4), longest_first(v6))
 }
 
-/// Writes the orders of destinations and entry points; returns the order for all others, and whether any were written.
+/// Writes the orders of destinations and entry points; returns the order for all others.
 pub(super) fn add_orders(
     policy: &Policy,
     writer: &mut Writer,
     problems: &mut Vec<Problem>,
-) -> (Option<Vec<IdentityForm>>, bool) {
-    let (mut usual, mut any) = (None, false);
+) -> Option<Vec<IdentityForm>> {
+    let mut usual = None;
     for (scope, order) in &policy.identities {
         check_providers(policy, scope, order, problems);
-        any |= *scope != IdentityScope::Default;
         match scope {
             IdentityScope::Default => usual = Some(order.clone()),
             IdentityScope::EntryPoint(name) => {
@@ -128,7 +127,7 @@ pub(super) fn add_orders(
             }
         }
     }
-    (usual, any)
+    usual
 }
 
 fn check_providers(policy: &Policy, scope: &IdentityScope, order: &[IdentityForm], problems: &mut Vec<Problem>) {

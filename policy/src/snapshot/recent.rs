@@ -19,6 +19,8 @@ pub(super) struct Recent<T> {
 
 #[derive(Debug)]
 struct Kept<T> {
+    /// Hashes of the entries, in their order. Side by side, so that looking for one touches nothing else.
+    hashes: Vec<u64>,
     entries: Vec<(Vec<u8>, Answer<T>)>,
     /// The entry that is replaced next.
     oldest: usize,
@@ -27,16 +29,18 @@ struct Kept<T> {
 
 impl<T> Recent<T> {
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { kept: RefCell::new(Kept { entries: Vec::new(), oldest: 0, bytes: 0 }), max_entries, max_bytes }
+        Self { kept: RefCell::new(Kept { hashes: Vec::new(), entries: Vec::new(), oldest: 0, bytes: 0 }), max_entries, max_bytes }
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<Answer<T>> {
+    /// The answer for a key with this hash. Two kept keys with one hash cost a lookup, never a wrong answer.
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<Answer<T>> {
         let kept = self.kept.try_borrow().ok()?;
-        kept.entries.iter().find(|(known, _)| known == key).map(|(_, answer)| answer.clone())
+        let at = kept.hashes.iter().position(|known| *known == hash)?;
+        kept.entries.get(at).filter(|(known, _)| known == key).map(|(_, answer)| answer.clone())
     }
 
     /// Keeps an answer whose payload had `len` bytes in place of the oldest.
-    pub(super) fn keep(&self, key: Vec<u8>, answer: Answer<T>, len: usize) {
+    pub(super) fn keep(&self, hash: u64, key: Vec<u8>, answer: Answer<T>, len: usize) {
         let Ok(mut kept) = self.kept.try_borrow_mut() else { return };
         if len > self.max_bytes {
             return;
@@ -44,14 +48,18 @@ impl<T> Recent<T> {
         // All at once: this is rare (automata of many rules), and counting each one out would cost every request.
         kept.bytes += len;
         if kept.bytes > self.max_bytes {
+            kept.hashes.clear();
             kept.entries.clear();
             kept.oldest = 0;
             kept.bytes = len;
         }
         let at = kept.oldest;
-        match kept.entries.get_mut(at) {
-            Some(entry) => *entry = (key, answer),
-            None => kept.entries.push((key, answer)),
+        if at < kept.entries.len() {
+            kept.hashes.splice(at..=at, [hash]);
+            kept.entries.splice(at..=at, [(key, answer)]);
+        } else {
+            kept.hashes.push(hash);
+            kept.entries.push((key, answer));
         }
         kept.oldest = (at + 1) % self.max_entries;
     }
@@ -70,22 +78,30 @@ mod tests {
     fn keeps_the_last_ones_with_those_that_do_not_exist() {
         let recent = Recent::new(32, 8 * 100);
         for number in 0..100_usize {
-            recent.keep(number.to_string().into_bytes(), answer(number), 8);
+            recent.keep(number as u64, number.to_string().into_bytes(), answer(number), 8);
         }
         for number in 0..100_usize {
             let want = (number >= 68).then(|| answer(number));
-            assert_eq!(recent.get(number.to_string().as_bytes()), want, "{number}");
+            assert_eq!(recent.get(number as u64, number.to_string().as_bytes()), want, "{number}");
         }
+    }
+
+    #[test]
+    fn another_key_with_the_same_hash_is_not_answered() {
+        let recent = Recent::new(32, 8);
+        recent.keep(7, b"one".to_vec(), answer(2), 1);
+        assert_eq!(recent.get(7, b"other"), None);
+        assert_eq!(recent.get(7, b"one"), Some(answer(2)));
     }
 
     #[test]
     fn the_bytes_that_are_kept_are_bounded() {
         let recent = Recent::new(32, 8);
-        recent.keep(b"large".to_vec(), answer(2), 9);
-        assert_eq!(recent.get(b"large"), None);
-        recent.keep(b"one".to_vec(), answer(2), 5);
-        recent.keep(b"two".to_vec(), answer(4), 5);
-        assert_eq!(recent.get(b"one"), None);
-        assert_eq!(recent.get(b"two"), Some(answer(4)));
+        recent.keep(1, b"large".to_vec(), answer(2), 9);
+        assert_eq!(recent.get(1, b"large"), None);
+        recent.keep(2, b"one".to_vec(), answer(2), 5);
+        recent.keep(3, b"two".to_vec(), answer(4), 5);
+        assert_eq!(recent.get(2, b"one"), None);
+        assert_eq!(recent.get(3, b"two"), Some(answer(4)));
     }
 }

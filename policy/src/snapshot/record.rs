@@ -32,10 +32,6 @@ pub struct Settings {
     pub networks_v6: Vec<u8>,
     /// Whether any intention has a namespace `*`: without one, five of nine lookups are needless.
     pub namespace_wildcards: bool,
-    /// Whether there are any [`DestinationRecord`]s.
-    pub destinations: bool,
-    /// Whether any destination or entry point has an order of identities of its own.
-    pub identity_orders: bool,
 }
 
 /// A trust domain whose SPIFFE IDs are known.
