@@ -20,13 +20,16 @@ pub mod change;
 pub mod compile;
 pub mod decide;
 pub mod explain;
+pub mod header_match;
 pub mod headers;
 pub mod identity;
 pub mod memory;
+pub mod method;
 pub mod model;
 pub mod path;
 pub mod problem;
 pub mod read;
+pub mod regex;
 pub mod snapshot;
 pub mod spiffe;
 
