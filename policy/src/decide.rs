@@ -227,7 +227,7 @@ fn apply_permissions(
     request: &Request<'_>,
     observer: &mut impl Observer,
 ) -> Outcome {
-    let path = path::canonical(request.uri);
+    let path = path::canonical(request.uri, &path::Normalization::default()).map(|it| it.path);
     let mut passed_over = None;
     for (index, permission) in permissions.iter().enumerate() {
         let matched = matches(permission, request.method, &path);
