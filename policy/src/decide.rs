@@ -31,7 +31,7 @@ use crate::{
     headers::{HeaderList, Headers},
     identity::{Caller, Certified, PresentedKey, Refusal, identify},
     memory::Memory,
-    model::{Action, Mode, Underscores, WILDCARD},
+    model::{Action, Mode, Underscores},
     path::{self, Ambiguous, Canonical},
     snapshot::{
         ReadAt, Snapshot, SnapshotError,
@@ -212,8 +212,8 @@ fn admit<R: ReadAt>(
         return Ok(Decision::refuse(400, "request", "a header name holds an underscore"));
     }
     let path = path::canonical(request.uri, &settings.normalization);
-    if path == Err(Ambiguous::EscapedSlash) {
-        return Ok(Decision::refuse(400, "request", "the path holds an encoded slash"));
+    if let Some(why) = path.as_ref().err().filter(|why| why.refuses()) {
+        return Ok(Decision::refuse(400, "request", why.to_string()));
     }
     let uri = canonical_uri(request.uri, &path);
     if path.as_ref().is_ok_and(|path| path.redirect) {
@@ -342,6 +342,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
     }
 
     fn view(&self) -> View<'_> {
-        View::new(self.snapshot.settings(), self.request, self.uri, &self.tokens)
+        let uri = self.path.is_ok().then_some(self.uri);
+        View::new(self.snapshot.settings(), self.request, uri, &self.tokens)
     }
 }

@@ -6,14 +6,14 @@
 
 use std::borrow::Cow;
 
-use super::{Outcome, Walk, view::View};
+use super::{Outcome, Walk};
 use crate::{
     explain::{Observer, Step},
-    header_match::{Held, Pseudo},
+    header_match::{Held, Pseudo, matches_path},
     headers::Headers,
     method::{self, MethodDoubt},
     model::{Action, Mode, PathMatch, Permission},
-    path::{Ambiguous, Canonical},
+    path::Ambiguous,
     snapshot::{ReadAt, SnapshotError, record::IntentionRecord},
 };
 
@@ -22,6 +22,8 @@ use crate::{
 pub enum Doubt {
     /// Its path.
     Path(Ambiguous),
+    /// Its path holds escapes whose letters a pattern tells apart by case.
+    Spelling,
     /// A header that a rule speaks of, by its name.
     Header(String),
     /// Its method.
@@ -57,7 +59,7 @@ impl Doubt {
     /// The name of the rule that refuses such a request: what it is about.
     fn rule(&self) -> &'static str {
         match self {
-            Self::Path(_) => "path",
+            Self::Path(_) | Self::Spelling => "path",
             Self::Header(_) => "header",
             Self::Method(_) => "method",
         }
@@ -67,6 +69,7 @@ impl Doubt {
     pub fn reason(&self) -> Cow<'static, str> {
         match self {
             Self::Path(why) => Cow::Owned(why.to_string()),
+            Self::Spelling => Cow::Borrowed("the pattern tells the cases of hexadecimal digits apart"),
             Self::Header(name) => Cow::Owned(format!("the header {name} has several readings")),
             Self::Method(why) => Cow::Owned(why.to_string()),
         }
@@ -159,7 +162,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         let method = self.request.method;
         let seen = Seen {
             method: if by_method { method::effective(method, &view, self.uri) } else { Ok(method) },
-            path: self.path.as_ref().map(Canonical::as_str).map_err(|why| *why),
+            path: self.path.as_ref().map(|it| it.path.as_ref()).map_err(|why| *why),
             headers: &view,
             pseudo: view.pseudo(),
         };
@@ -191,7 +194,11 @@ fn meet(permission: &Permission, seen: &Seen<'_>, thorough: bool) -> Match {
     }
     if let Some(criterion) = &permission.path {
         match seen.path {
-            Ok(path) => met.not_path = !covers(criterion, path),
+            Ok(path) => match covers(criterion, path) {
+                Held::Yes => {}
+                Held::No => met.not_path = true,
+                Held::Doubt => met.doubt = Some(Doubt::Spelling),
+            },
             Err(why) => met.doubt = Some(Doubt::Path(why)),
         }
     }
@@ -210,11 +217,11 @@ fn meet(permission: &Permission, seen: &Seen<'_>, thorough: bool) -> Match {
     met
 }
 
-fn covers(criterion: &PathMatch, path: &str) -> bool {
+fn covers(criterion: &PathMatch, path: &str) -> Held {
     match criterion {
-        PathMatch::Exact(want) => path == want,
-        PathMatch::Prefix(want) => path.starts_with(want.as_str()),
-        PathMatch::Regex(pattern) => pattern.is_full_match(path.as_bytes()),
+        PathMatch::Exact(want) => (path == want).into(),
+        PathMatch::Prefix(want) => path.starts_with(want.as_str()).into(),
+        PathMatch::Regex(pattern) => matches_path(pattern, path),
     }
 }
 

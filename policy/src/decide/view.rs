@@ -19,27 +19,29 @@ pub(super) struct View<'v> {
     settings: &'v Settings,
     /// Headers that a checked token takes out.
     removed: Vec<&'v str>,
-    /// Path and query without the tokens in it.
-    uri: Cow<'v, str>,
+    /// Canonical path and query, without the tokens in it; none when the path is ambiguous.
+    uri: Option<Cow<'v, str>>,
 }
 
 impl<'v> View<'v> {
     pub(super) fn new<R: ReadAt>(
         settings: &'v Settings,
         request: &'v Request<'v>,
-        uri: &'v str,
+        uri: Option<&'v str>,
         tokens: &'v Tokens<'_, R>,
     ) -> Self {
         let removed = tokens.changes().filter_map(|change| match change {
             Change::RemoveHeader(name) => Some(name.as_str()),
             Change::SetUri(_) | Change::SetHeader { .. } | Change::RemoveQuery(_) => None,
         });
-        Self { request, settings, removed: removed.collect(), uri: without_tokens(uri, tokens) }
+        Self { request, settings, removed: removed.collect(), uri: uri.map(|uri| without_tokens(uri, tokens)) }
     }
 
     /// What the pseudo headers say.
     pub(super) fn pseudo(&self) -> Pseudo<'_> {
-        Pseudo { path: &self.uri, method: self.request.method, authority: self.request.host, scheme: "https" }
+        // How the caller reached the gateway is not told.
+        let path = self.uri.as_deref();
+        Pseudo { path, method: self.request.method, authority: self.request.host, scheme: "" }
     }
 
     fn hides(&self, name: &str) -> bool {

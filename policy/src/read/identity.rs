@@ -13,7 +13,7 @@ use super::node::{Node, Object};
 use crate::{
     candidates::Name,
     identity::masked,
-    model::{DEFAULT_TENANCY, IdentityForm, IdentityScope, Network, Policy, ServiceName},
+    model::{DEFAULT_TENANCY, IdentityForm, IdentityScope, Network, Policy},
     problem::{Problem, Severity},
 };
 

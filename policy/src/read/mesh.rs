@@ -11,7 +11,6 @@ use crate::{
 pub(super) fn read(object: &Object<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
     let spec = object.filled("spec").and_then(|it| it.try_object());
     let body = spec.as_ref().unwrap_or(object);
-    let inner = |object: &Object<'_>, key: &str| object.filled(key).and_then(|it| it.try_object());
     let Some(rules) = inner(body, "http")
         .and_then(|it| inner(&it, "incoming"))
         .and_then(|it| inner(&it, "requestnormalization"))
@@ -54,6 +53,10 @@ pub(super) fn read(object: &Object<'_>, policy: &mut Policy, problems: &mut Vec<
             _ => return None,
         })
     });
+}
+
+fn inner<'a>(object: &Object<'a>, key: &str) -> Option<Object<'a>> {
+    object.filled(key).and_then(|it| it.try_object())
 }
 
 fn word<T: Default>(
