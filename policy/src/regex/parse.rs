@@ -292,11 +292,11 @@ impl Parser<'_> {
     }
 }
 
-/// A number of RE2's: no leading zeros. One that is too large to be a count stays so.
+/// A number as RE2 reads it: without leading zeros, and with ten digits or more it is none.
 fn number(cursor: &mut Cursor<'_>) -> Option<u32> {
     let rest = cursor.rest();
     let len = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let digits = rest.get(..len).filter(|it| !it.is_empty() && (*it == "0" || !it.starts_with('0')))?;
+    let digits = rest.get(..len).filter(|it| it.len() < 10 && (*it == "0" || !it.starts_with('0')))?;
     cursor.eat(digits);
-    Some(digits.parse().unwrap_or(u32::MAX))
+    digits.parse().ok()
 }
