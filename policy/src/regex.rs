@@ -217,5 +217,5 @@ mod raw {
     }
 }
 
-#[cfg(all(test, feature = "regex-build"))]
+#[cfg(test)]
 mod tests;

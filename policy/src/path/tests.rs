@@ -15,12 +15,12 @@ const fn with(escaped_slashes: EscapedSlashes) -> Normalization {
     Normalization { escaped_slashes, ..DEFAULT }
 }
 
-fn read<'a>(target: &'a str, rules: &Normalization) -> Result<Cow<'a, str>, Ambiguous> {
-    canonical(target, rules).map(|it| it.path)
+fn read(target: &str, rules: Normalization) -> Result<Cow<'_, str>, Ambiguous> {
+    canonical(target, &rules).map(|it| it.path)
 }
 
 #[track_caller]
-fn check(rules: &Normalization, rows: &[(&str, Result<&str, Ambiguous>)]) {
+fn check(rules: Normalization, rows: &[(&str, Result<&str, Ambiguous>)]) {
     for (target, path) in rows {
         assert_eq!(read(target, rules).as_deref().map_err(|it| *it), *path, "{target}");
     }
@@ -34,7 +34,7 @@ fn the_default_is_consuls_default() {
 #[test]
 fn plain_paths_stay_and_lose_their_query() {
     check(
-        &DEFAULT,
+        DEFAULT,
         &[
             ("/", Ok("/")),
             ("/a/b", Ok("/a/b")),
@@ -53,7 +53,7 @@ fn plain_paths_stay_and_lose_their_query() {
 #[test]
 fn unreserved_escapes_are_decoded_and_others_normalised() {
     check(
-        &DEFAULT,
+        DEFAULT,
         &[
             ("/%61%2Db", Ok("/a-b")),
             ("/%c3%a9", Ok("/%C3%A9")),
@@ -67,7 +67,7 @@ fn unreserved_escapes_are_decoded_and_others_normalised() {
 #[test]
 fn raw_bytes_that_envoy_encodes_are_encoded() {
     check(
-        &DEFAULT,
+        DEFAULT,
         &[
             ("/a{b}", Ok("/a%7Bb%7D")),
             ("/a%7bb%7D", Ok("/a%7Bb%7D")),
@@ -80,7 +80,7 @@ fn raw_bytes_that_envoy_encodes_are_encoded() {
 #[test]
 fn paths_with_two_readings_are_ambiguous() {
     check(
-        &DEFAULT,
+        DEFAULT,
         &[
             ("*", Err(Ambiguous::NotAbsolute)),
             ("", Err(Ambiguous::NotAbsolute)),
@@ -124,7 +124,7 @@ fn paths_with_two_readings_are_ambiguous() {
 #[test]
 fn merged_slashes_are_one_and_paths_of_nothing_else_stay_ambiguous() {
     check(
-        &MERGED,
+        MERGED,
         &[
             ("//a", Ok("/a")),
             ("/a//b///c", Ok("/a/b/c")),
@@ -144,7 +144,7 @@ fn merged_slashes_are_one_and_paths_of_nothing_else_stay_ambiguous() {
 #[test]
 fn escaped_slashes_are_kept_where_the_operator_says_so() {
     check(
-        &KEPT,
+        KEPT,
         &[
             ("/a%2fb%5c", Ok("/a%2Fb%5C")),
             ("/a%2F..%2Fb", Ok("/a%2F..%2Fb")),
@@ -157,19 +157,19 @@ fn escaped_slashes_are_kept_where_the_operator_says_so() {
 #[test]
 fn escaped_slashes_are_refused_where_the_operator_says_so() {
     for target in ["/a%2fb", "/a%2Fb", "/a%5cb", "/a%5Cb"] {
-        let why = read(target, &REFUSED).expect_err("is refused");
+        let why = read(target, REFUSED).expect_err("is refused");
         assert_eq!(why, Ambiguous::EscapedSlash, "{target}");
         assert!(why.refuses());
-        assert!(!read(target, &DEFAULT).expect_err("is ambiguous").refuses());
+        assert!(!read(target, DEFAULT).expect_err("is ambiguous").refuses());
     }
-    check(&REFUSED, &[("/a/b", Ok("/a/b")), ("/a?b%2fc", Ok("/a"))]);
+    check(REFUSED, &[("/a/b", Ok("/a/b")), ("/a?b%2fc", Ok("/a"))]);
 }
 
 #[test]
 fn escaped_slashes_are_slashes_where_the_operator_says_so() {
     for rules in [FORWARDED, REDIRECTED] {
         check(
-            &rules,
+            rules,
             &[
                 ("/a%2fb%5Cc", Ok("/a/b/c")),
                 ("/a%2F", Ok("/a/")),
@@ -183,7 +183,7 @@ fn escaped_slashes_are_slashes_where_the_operator_says_so() {
     }
     let merged = Normalization { merge_slashes: true, ..FORWARDED };
     check(
-        &merged,
+        merged,
         &[("/a%2F/b", Ok("/a/b")), ("%2Fa", Err(Ambiguous::NotAbsolute)), ("/%2F", Err(Ambiguous::EmptySegment))],
     );
 }
@@ -205,7 +205,7 @@ fn only_unescaped_slashes_redirect() {
 #[test]
 fn without_normalisation_what_it_would_change_is_ambiguous() {
     check(
-        &DISABLED,
+        DISABLED,
         &[
             ("/a/b", Ok("/a/b")),
             ("/a%20b%c3%a9", Ok("/a%20b%C3%A9")),
@@ -217,9 +217,9 @@ fn without_normalisation_what_it_would_change_is_ambiguous() {
             ("/a//b", Err(Ambiguous::EmptySegment)),
         ],
     );
-    check(&Normalization { merge_slashes: true, ..DISABLED }, &[("/a//b", Ok("/a/b"))]);
+    check(Normalization { merge_slashes: true, ..DISABLED }, &[("/a//b", Ok("/a/b"))]);
     let forwarded = Normalization { disabled: true, ..FORWARDED };
-    check(&forwarded, &[("/a%2Fb", Ok("/a/b")), ("/a%5Cb", Err(Ambiguous::Backslash))]);
+    check(forwarded, &[("/a%2Fb", Ok("/a/b")), ("/a%5Cb", Err(Ambiguous::Backslash))]);
 }
 
 #[test]
@@ -297,7 +297,7 @@ proptest! {
 
     #[test]
     fn a_canonical_path_has_one_reading(target in targets(), rules in rules()) {
-        let Ok(path) = read(&target, &rules) else { return Ok(()) };
+        let Ok(path) = read(&target, rules) else { return Ok(()) };
         prop_assert!(path.starts_with('/') && !path.contains("//"), "{}", path);
         prop_assert!(path.bytes().all(|byte| (0x21..0x7F).contains(&byte)), "{}", path);
         prop_assert!(!path.contains(['\\', ';', '?', '#', '"', '<', '>', '^', '`', '{', '|', '}']), "{}", path);
@@ -312,8 +312,8 @@ proptest! {
 
     #[test]
     fn settings_change_no_path_that_is_canonical_without_them(target in targets(), rules in rules()) {
-        if let Ok(path) = read(&target, &DEFAULT) {
-            prop_assert_eq!(read(&path, &rules), Ok(Cow::Borrowed(path.as_ref())));
+        if let Ok(path) = read(&target, DEFAULT) {
+            prop_assert_eq!(read(&path, rules), Ok(Cow::Borrowed(path.as_ref())));
         }
     }
 }
