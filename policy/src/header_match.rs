@@ -94,6 +94,10 @@ impl HeaderMatch {
             name if name.starts_with(':') || HIDDEN.contains(&name) || headers.has_alias(name) => Held::Doubt,
             name => {
                 let values = headers.values(name);
+                // Envoy leaves nothing of it but `trailers`.
+                if name == "te" && values.iter().any(|value| **value != *b"trailers") {
+                    return Held::Doubt;
+                }
                 let held = self.holds_for_values(&values);
                 // Envoy takes it away or does not, and the backend gets it from Traefik.
                 let sure = !may_be_dropped(name, &values, headers) || held == self.holds_for_values(&[]);
@@ -210,7 +214,6 @@ fn may_be_dropped(name: &str, values: &[Cow<'_, [u8]>], headers: &dyn Headers) -
         }
         // What is between two neighbours on the way.
         "connection" | "keep-alive" | "proxy-connection" => true,
-        "te" => values.iter().any(|value| **value != *b"trailers"),
         // Its own, from outside.
         _ => name.starts_with("x-envoy-"),
     }
