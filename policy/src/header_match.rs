@@ -223,11 +223,16 @@ fn may_be_dropped(name: &str, values: &[Cow<'_, [u8]>], headers: &dyn Headers) -
 fn is_plain_url(text: &[u8]) -> bool {
     let rest = text.strip_prefix(b"http").map(|rest| rest.strip_prefix(b"s").unwrap_or(rest));
     let Some(rest) = rest.and_then(|rest| rest.strip_prefix(b"://")) else { return false };
-    let host = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let authority = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut parts = authority.splitn(2, |byte| *byte == b':');
+    let (host, port) = (parts.next().unwrap_or_default(), parts.next().unwrap_or(b"443"));
     let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.' || *byte == b'-';
+    let is_rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"/.-_~?&=%+,!$*:@".contains(byte);
     !host.is_empty()
         && host.iter().all(is_host)
-        && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/.-_~?&=%+,!$*:@".contains(byte))
+        && (1..=4).contains(&port.len())
+        && port.iter().all(u8::is_ascii_digit)
+        && rest.iter().all(is_rest)
 }
 
 fn is(value: &[u8], want: &[u8]) -> bool {

@@ -223,6 +223,8 @@ fn a_referer_that_envoy_may_take_away_is_doubtful() {
     for (value, test, answers) in [
         ("https://shop.example/a?b", prefix("https://shop.example/"), (Held::Yes, Held::No)),
         ("https://shop.example", HeaderTest::Present, (Held::Yes, Held::No)),
+        ("http://localhost:3000/", HeaderTest::Present, (Held::Yes, Held::No)),
+        ("http://localhost:x/", HeaderTest::Present, (Held::Doubt, Held::Doubt)),
         ("https://evil.example/", prefix("https://shop.example/"), (Held::No, Held::Yes)),
         ("shop", exact("shop"), (Held::Doubt, Held::No)),
         ("https://u@shop.example/", prefix("https://"), (Held::Doubt, Held::No)),
