@@ -7,6 +7,8 @@
 
 mod api_key;
 mod intention;
+#[cfg_attr(not(test), allow(dead_code, reason = "not yet called"))]
+mod jwt_provider;
 mod node;
 
 use serde_json::Value;

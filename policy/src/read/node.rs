@@ -54,6 +54,11 @@ impl<'a> Node<'a> {
         self.value.as_str()
     }
 
+    /// The value itself.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     /// Consul writes empty lists as `null`; an absent value and an empty one are the same.
     pub(super) fn is_empty(&self) -> bool {
         match self.value {
