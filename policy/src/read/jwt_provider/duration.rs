@@ -11,8 +11,8 @@ const UNITS: [(&str, u64); 8] = [
     ("m", 60_000_000_000),
     ("s", 1_000_000_000),
 ];
-/// Digits behind a point that count: a nanosecond in an hour.
-const MAX_FRACTION: usize = 13;
+/// Digits behind a point that count. As many fit into a `u64` times an hour.
+const MAX_FRACTION: usize = 6;
 
 /// The duration in nanoseconds; `None` when it is none, negative, or longer than a `u64` holds.
 pub(super) fn nanoseconds(text: &str) -> Option<u64> {
@@ -28,9 +28,9 @@ pub(super) fn nanoseconds(text: &str) -> Option<u64> {
         }
         let (unit, after) = UNITS.iter().find_map(|(name, unit)| Some((*unit, after.strip_prefix(name)?)))?;
         let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
-        let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-        let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? * u128::from(unit) / scale };
-        total = total.checked_add(whole.checked_mul(unit)?)?.checked_add(u64::try_from(part).ok()?)?;
+        let scale = 10_u64.pow(u32::try_from(fraction.len()).ok()?);
+        let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()?.checked_mul(unit)? / scale };
+        total = total.checked_add(whole.checked_mul(unit)?)?.checked_add(part)?;
         rest = after;
     }
     (!text.is_empty()).then_some(total)
@@ -64,9 +64,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in
-            ["", "5", "m", "-5m", "5x", "5m ", " 5m", "1..5s", ".s", "99999999999h", "1.00000000000000s", "1e3s"]
-        {
+        for text in ["", "5", "m", "-5m", "5x", "5m ", " 5m", "1..5s", ".s", "99999999999h", "1.0000001s", "1e3s"] {
             assert_eq!(nanoseconds(text), None, "{text}");
         }
     }
