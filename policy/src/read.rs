@@ -8,6 +8,8 @@
 mod api_key;
 mod intention;
 mod node;
+#[allow(dead_code, reason = "wired in with the model's trust bundles")]
+mod trust;
 
 use serde_json::Value;
 
