@@ -1,6 +1,7 @@
 //! ECDSA (FIPS 186-5 §6.4) on the three curves of JWS and X.509, by one implementation.
 
 mod curves;
+mod digits;
 mod point;
 
 use core::cmp::Ordering;

@@ -75,6 +75,43 @@ fn low(wide: u64) -> u32 {
     wide as u32
 }
 
+fn array(limbs: &[u32]) -> Option<&[u32; 8]> {
+    limbs.try_into().ok()
+}
+
+/// Montgomery's product, up to one subtraction of the modulus; returns the bit above the limbs. `out` comes as zero.
+#[inline(always)]
+fn product(one: &[u32], other: &[u32], modulus: &[u32], inverse: u32, out: &mut [u32]) -> bool {
+    let (Some((lowest, limbs)), Some((other_lowest, others))) = (modulus.split_first(), other.split_first()) else {
+        return false;
+    };
+    let (lowest, other_lowest) = (u64::from(*lowest), u64::from(*other_lowest));
+    let mut highest = 0;
+    // One round for each limb of `one`: add its product, then as many times the modulus as makes the lowest limb zero,
+    // and shift that limb out. The sum stays below twice the modulus, which `highest` has the bit for.
+    for factor in one {
+        let factor = u64::from(*factor);
+        let mut places = out.iter_mut();
+        let Some(mut place) = places.next() else { return false };
+        let sum = u64::from(*place) + factor * other_lowest;
+        let times = u64::from(low(sum).wrapping_mul(inverse));
+        let mut carry = sum >> 32;
+        let mut reducing = (u64::from(low(sum)) + times * lowest) >> 32;
+        for (next, (other, limb)) in places.zip(others.iter().zip(limbs)) {
+            let sum = u64::from(*next) + factor * u64::from(*other) + carry;
+            carry = sum >> 32;
+            let reduced = u64::from(low(sum)) + times * u64::from(*limb) + reducing;
+            reducing = reduced >> 32;
+            *place = low(reduced);
+            place = next;
+        }
+        let sum = highest + carry + reducing;
+        *place = low(sum);
+        highest = sum >> 32;
+    }
+    highest != 0
+}
+
 impl Modulus {
     /// The modulus from its big-endian bytes; `None` when it is even or below 3.
     pub(super) fn new(bytes: &[u8]) -> Option<Self> {
@@ -141,35 +178,12 @@ impl Modulus {
     /// one of them plain and the other in form, `out` is plain.
     pub(super) fn multiply(&self, one: &[u32], other: &[u32], out: &mut [u32]) {
         out.fill(0);
-        let (Some((lowest, limbs)), Some((other_lowest, others))) = (self.limbs.split_first(), other.split_first())
-        else {
-            return;
+        // P-256 is what nearly all certificates and many tokens are of: its length is worth code of its own.
+        let carried = match (array(one), array(other), array(&self.limbs), <&mut [u32; 8]>::try_from(&mut *out)) {
+            (Some(one), Some(other), Some(limbs), Ok(out)) => product(one, other, limbs, self.inverse, out),
+            _ => product(one, other, &self.limbs, self.inverse, out),
         };
-        let (lowest, other_lowest) = (u64::from(*lowest), u64::from(*other_lowest));
-        let mut highest = 0;
-        // One round for each limb of `one`: add its product, then as many times the modulus as makes the lowest limb
-        // zero, and shift that limb out. The sum stays below twice the modulus, which `highest` has the bit for.
-        for factor in one {
-            let factor = u64::from(*factor);
-            let mut places = out.iter_mut();
-            let Some(mut place) = places.next() else { return };
-            let sum = u64::from(*place) + factor * other_lowest;
-            let times = u64::from(low(sum).wrapping_mul(self.inverse));
-            let mut carry = sum >> 32;
-            let mut reducing = (u64::from(low(sum)) + times * lowest) >> 32;
-            for (next, (other, limb)) in places.zip(others.iter().zip(limbs)) {
-                let sum = u64::from(*next) + factor * u64::from(*other) + carry;
-                carry = sum >> 32;
-                let reduced = u64::from(low(sum)) + times * u64::from(*limb) + reducing;
-                reducing = reduced >> 32;
-                *place = low(reduced);
-                place = next;
-            }
-            let sum = highest + carry + reducing;
-            *place = low(sum);
-            highest = sum >> 32;
-        }
-        self.reduce_once(highest != 0, out);
+        self.reduce_once(carried, out);
     }
 
     /// `out = one + other`, both below the modulus.

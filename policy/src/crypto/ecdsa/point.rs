@@ -1,21 +1,21 @@
-//! Points of a curve `y^2 = x^3 - 3x + b` in projective coordinates: `x = X/Z`, `y = Y/Z`.
+//! Points of a curve `y^2 = x^3 - 3x + b` in Jacobian coordinates: `x = X/Z^2`, `y = Y/Z^3`; infinity has `Z = 0`.
 //!
-//! Addition is by the complete formula of Renes, Costello and Batina ("Complete addition formulas for prime
-//! order elliptic curves", 2015, algorithm 4): it has no exceptional cases, doubling and infinity `(0 : 1 : 0)` included,
-//! so there is no input that finds a forgotten one.
+//! Doubling and addition are the textbook ones (e.g. Hankerson, Menezes, Vanstone: Guide to Elliptic Curve Cryptography,
+//! algorithms 3.21 and 3.22). Addition has exceptions (infinity, a point and itself, a point and its negative), which
+//! forgers can reach; each has a branch in [`Group::sum`] and a test.
 
-use super::curves::Parameters;
+use super::{curves::Parameters, digits::digits};
 use crate::crypto::montgomery::{Modulus, is_zero};
 
 /// Limbs of the largest field, that of P-521.
 const MAX_LIMBS: usize = 17;
 
 /// A number of the field, in form. The limbs above the field's are zero and never looked at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Element([u32; MAX_LIMBS]);
 
 /// A point.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Point {
     x: Element,
     y: Element,
@@ -26,11 +26,12 @@ pub(super) struct Point {
 pub(super) struct Group {
     field: Modulus,
     one: Element,
-    b: Element,
     base: Point,
+    b: Element,
 }
 
 const ZERO: Element = Element([0; MAX_LIMBS]);
+const INFINITY: Point = Point { x: ZERO, y: ZERO, z: ZERO };
 
 impl Element {
     fn limbs(&self, n: usize) -> &[u32] {
@@ -48,8 +49,7 @@ impl Group {
         let field = Modulus::new(parameters.prime).filter(|field| field.n_limbs() <= MAX_LIMBS)?;
         let mut one = ZERO;
         one.limbs_mut(field.n_limbs()).copy_from_slice(field.one());
-        let infinity = Point { x: ZERO, y: one, z: ZERO };
-        let mut group = Self { field, one, b: ZERO, base: infinity };
+        let mut group = Self { field, one, base: INFINITY, b: ZERO };
         group.b = group.element(parameters.b)?;
         group.base = group.point(parameters.base.0, parameters.base.1)?;
         Some(group)
@@ -58,10 +58,9 @@ impl Group {
     /// The point with these coordinates; `None` when one is not below the prime or the point is not on the curve.
     pub(super) fn point(&self, x: &[u8], y: &[u8]) -> Option<Point> {
         let (x, y) = (self.element(x)?, self.element(y)?);
-        let cube_less_three = self.subtract(self.square(x), self.triple(self.one));
-        let right = self.add(self.multiply(cube_less_three, x), self.b);
-        let difference = self.subtract(self.square(y), right);
-        self.is_zero(difference).then_some(Point { x, y, z: self.one })
+        let square_less_three = self.subtract(&self.square(&x), &self.triple(&self.one));
+        let right = self.add(&self.multiply(&square_less_three, &x), &self.b);
+        self.is_zero(&self.subtract(&self.square(&y), &right)).then(|| Point { x, y, z: self.one.clone() })
     }
 
     /// The field's prime.
@@ -69,73 +68,84 @@ impl Group {
         self.field.limbs()
     }
 
-    fn infinity(&self) -> Point {
-        Point { x: ZERO, y: self.one, z: ZERO }
-    }
-
     /// Whether the point is infinity.
     pub(super) fn is_infinity(&self, point: &Point) -> bool {
-        self.is_zero(point.z)
+        self.is_zero(&point.z)
     }
 
     /// Whether this, a number below the prime, is the x coordinate of a point that is not infinity.
     pub(super) fn has_x(&self, point: &Point, x: &[u32]) -> bool {
         let mut in_form = ZERO;
         self.field.enter(x, in_form.limbs_mut(self.field.n_limbs()));
-        let difference = self.subtract(self.multiply(in_form, point.z), point.x);
-        self.is_zero(difference)
+        self.is_zero(&self.subtract(&self.multiply(&in_form, &self.square(&point.z)), &point.x))
     }
 
-    /// `u1 * base + u2 * point`, for plain numbers: four bits of both at a time.
+    /// `u1 * base + u2 * point`, for plain numbers of as many limbs as the field.
     pub(super) fn sum_of_multiples(&self, u1: &[u32], u2: &[u32], point: &Point) -> Point {
-        let (of_base, of_point) = (self.multiples(&self.base), self.multiples(point));
-        let mut sum = self.infinity();
-        for (limb1, limb2) in u1.iter().zip(u2).rev() {
-            for shift in (0..32).step_by(4).rev() {
-                for _ in 0..4 {
-                    sum = self.sum(&sum, &sum);
-                }
-                for (limb, multiples) in [(limb1, &of_base), (limb2, &of_point)] {
-                    // Nothing is added for zero, and the table begins with the point itself.
-                    let multiple = ((limb >> shift & 15) as usize).checked_sub(1).and_then(|at| multiples.get(at));
-                    if let Some(multiple) = multiple {
-                        sum = self.sum(&sum, multiple);
+        let of_base = self.odd_multiples(&self.base);
+        let of_point = self.odd_multiples(point);
+        let mut sum = INFINITY;
+        for (digit1, digit2) in digits(u1).into_iter().zip(digits(u2)).rev() {
+            sum = self.double(&sum);
+            for (digit, multiples) in [(digit1, &of_base), (digit2, &of_point)] {
+                // The digits are odd or zero, and the table holds 1, 3, 5 and so on.
+                match multiples.get(usize::from(digit.unsigned_abs() / 2)) {
+                    Some(multiple) if digit > 0 => sum = self.sum(&sum, multiple),
+                    Some(Point { x, y, z }) if digit < 0 => {
+                        let negative = Point { x: x.clone(), y: self.subtract(&ZERO, y), z: z.clone() };
+                        sum = self.sum(&sum, &negative);
                     }
+                    _ => {}
                 }
             }
         }
         sum
     }
 
-    /// The point once to fifteen times.
-    fn multiples(&self, point: &Point) -> [Point; 15] {
-        let mut last = self.infinity();
+    /// The point once, three times, and so on to fifteen times.
+    fn odd_multiples(&self, point: &Point) -> [Point; 8] {
+        let twice = self.double(point);
+        let mut next = point.clone();
         core::array::from_fn(|_| {
-            last = self.sum(&last, point);
-            last
+            let after = self.sum(&next, &twice);
+            core::mem::replace(&mut next, after)
         })
     }
 
-    /// Also of a point with itself: doubling by its own formula would save one multiplication of fourteen.
+    fn double(&self, point: &Point) -> Point {
+        let zz = self.square(&point.z);
+        let yy = self.square(&point.y);
+        let slope = self.triple(&self.multiply(&self.subtract(&point.x, &zz), &self.add(&point.x, &zz)));
+        let xyy4 = self.double_element(&self.double_element(&self.multiply(&point.x, &yy)));
+        let x = self.subtract(&self.square(&slope), &self.double_element(&xyy4));
+        let z = self.double_element(&self.multiply(&point.y, &point.z));
+        let yyyy4 = self.square(&self.double_element(&yy));
+        let y = self.subtract(&self.multiply(&slope, &self.subtract(&xyy4, &x)), &self.double_element(&yyyy4));
+        Point { x, y, z }
+    }
+
     fn sum(&self, one: &Point, other: &Point) -> Point {
-        let (xx, yy) = (self.multiply(one.x, other.x), self.multiply(one.y, other.y));
-        let zz = self.multiply(one.z, other.z);
-        // The mixed products x1 y2 + x2 y1 and so on, each by one multiplication.
-        let mixed =
-            |a1, b1, a2, b2, aa, bb| self.subtract(self.multiply(self.add(a1, b1), self.add(a2, b2)), self.add(aa, bb));
-        let xy = mixed(one.x, one.y, other.x, other.y, xx, yy);
-        let yz = mixed(one.y, one.z, other.y, other.z, yy, zz);
-        let xz = mixed(one.x, one.z, other.x, other.z, xx, zz);
-        let first = self.triple(self.subtract(xz, self.multiply(self.b, zz)));
-        let (above, below) = (self.add(yy, first), self.subtract(yy, first));
-        let zz = self.triple(zz);
-        let second = self.triple(self.subtract(self.subtract(self.multiply(self.b, xz), zz), xx));
-        let third = self.subtract(self.triple(xx), zz);
-        Point {
-            x: self.subtract(self.multiply(above, xy), self.multiply(yz, second)),
-            y: self.add(self.multiply(above, below), self.multiply(third, second)),
-            z: self.add(self.multiply(below, yz), self.multiply(xy, third)),
+        if self.is_infinity(one) {
+            return other.clone();
         }
+        if self.is_infinity(other) {
+            return one.clone();
+        }
+        let (zz, other_zz) = (self.square(&one.z), self.square(&other.z));
+        let left = self.multiply(&one.x, &other_zz);
+        let width = self.subtract(&self.multiply(&other.x, &zz), &left);
+        let low = self.multiply(&one.y, &self.multiply(&other.z, &other_zz));
+        let height = self.subtract(&self.multiply(&other.y, &self.multiply(&one.z, &zz)), &low);
+        if self.is_zero(&width) {
+            // The same x: the same point, or its negative.
+            return if self.is_zero(&height) { self.double(one) } else { INFINITY };
+        }
+        let square = self.square(&width);
+        let cube = self.multiply(&square, &width);
+        let left = self.multiply(&left, &square);
+        let x = self.subtract(&self.subtract(&self.square(&height), &cube), &self.double_element(&left));
+        let y = self.subtract(&self.multiply(&height, &self.subtract(&left, &x)), &self.multiply(&low, &cube));
+        Point { x, y, z: self.multiply(&width, &self.multiply(&one.z, &other.z)) }
     }
 
     // === the field ===
@@ -148,34 +158,41 @@ impl Group {
         Some(element)
     }
 
-    fn is_zero(&self, element: Element) -> bool {
+    fn is_zero(&self, element: &Element) -> bool {
         is_zero(element.limbs(self.field.n_limbs()))
     }
 
-    fn multiply(&self, one: Element, other: Element) -> Element {
-        self.by(one, other, Modulus::multiply)
+    // Not inlined: points are sums of dozens of these, and each would be there as often.
+    #[inline(never)]
+    fn multiply(&self, one: &Element, other: &Element) -> Element {
+        let (n, mut out) = (self.field.n_limbs(), ZERO);
+        self.field.multiply(one.limbs(n), other.limbs(n), out.limbs_mut(n));
+        out
     }
 
-    fn square(&self, element: Element) -> Element {
+    #[inline(never)]
+    fn add(&self, one: &Element, other: &Element) -> Element {
+        let (n, mut out) = (self.field.n_limbs(), ZERO);
+        self.field.add(one.limbs(n), other.limbs(n), out.limbs_mut(n));
+        out
+    }
+
+    #[inline(never)]
+    fn subtract(&self, one: &Element, other: &Element) -> Element {
+        let (n, mut out) = (self.field.n_limbs(), ZERO);
+        self.field.subtract(one.limbs(n), other.limbs(n), out.limbs_mut(n));
+        out
+    }
+
+    fn square(&self, element: &Element) -> Element {
         self.multiply(element, element)
     }
 
-    fn add(&self, one: Element, other: Element) -> Element {
-        self.by(one, other, Modulus::add)
+    fn double_element(&self, element: &Element) -> Element {
+        self.add(element, element)
     }
 
-    fn subtract(&self, one: Element, other: Element) -> Element {
-        self.by(one, other, Modulus::subtract)
-    }
-
-    fn triple(&self, element: Element) -> Element {
-        self.add(self.add(element, element), element)
-    }
-
-    fn by(&self, one: Element, other: Element, operation: impl Fn(&Modulus, &[u32], &[u32], &mut [u32])) -> Element {
-        let n = self.field.n_limbs();
-        let mut out = ZERO;
-        operation(&self.field, one.limbs(n), other.limbs(n), out.limbs_mut(n));
-        out
+    fn triple(&self, element: &Element) -> Element {
+        self.add(&self.add(element, element), element)
     }
 }
