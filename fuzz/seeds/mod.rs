@@ -1,0 +1,70 @@
+//! Where the fuzzer starts: the shared test cases in the shape of each target's input, and some certificates.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a seed that cannot be made ends the run")]
+
+use std::{fs, path::Path};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use portcullis_policy::{cases::CaseFile, compile, read};
+use serde_json::Value;
+
+/// The seeds of a target.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "api_key" => keys(),
+        "certificate" => certificates(),
+        "config_entries" => {
+            case_files().iter().map(|file| Value::from(file.policy.clone()).to_string().into()).collect()
+        }
+        "path" => cases(|file| file.requests.iter().map(|case| case.path.clone().into_bytes()).collect()),
+        "snapshot" => snapshots(),
+        "spiffe" => cases(|file| file.requests.iter().filter_map(|case| Some(case.source.clone()?.into())).collect()),
+        other => panic!("{other} has no seeds"),
+    }
+}
+
+fn case_files() -> Vec<CaseFile> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/decisions");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect()
+}
+
+/// Seeds from each file, each once.
+fn cases(of: impl Fn(&CaseFile) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut seeds: Vec<_> = case_files().iter().flat_map(of).collect();
+    seeds.sort();
+    seeds.dedup();
+    seeds
+}
+
+fn keys() -> Vec<Vec<u8>> {
+    let hash =
+        "sha256:00112233445566778899aabbccddeeff:54be22eba84a7883d5cd6f148720b8bac9c2341a8b48d34db1b4b4b27ebaa844";
+    vec![b"pcl_k1_s3cret".to_vec(), hash.into()]
+}
+
+fn certificates() -> Vec<Vec<u8>> {
+    let names = ["spiffe://td.consul/ns/default/dc/dc1/svc/web", "https://web.example", "spiffe://td.consul"];
+    let mut seeds = Vec::new();
+    for name in names {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = vec![
+            rcgen::SanType::DnsName("web.example".try_into().unwrap()),
+            rcgen::SanType::URI(name.try_into().unwrap()),
+        ];
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        seeds.push([&[1], certificate.der().as_ref()].concat());
+        seeds.push(format!("\0{}", BASE64_STANDARD.encode(certificate.der())).into());
+    }
+    seeds
+}
+
+/// Whole files to be mended, and edits.
+fn snapshots() -> Vec<Vec<u8>> {
+    let files = case_files();
+    let whole = files.iter().map(|file| {
+        let documents = [("seed".to_owned(), Value::from(file.policy.clone()))];
+        compile(&read::entries(&documents, file.settings()).0, 1, 0).0
+    });
+    whole.map(|bytes| [&[1], bytes.as_slice()].concat()).chain([vec![2, 200, 0, 1], vec![3, 33, 1, 255]]).collect()
+}
