@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FOLDERS: [&str; 3] = ["decisions", "bypass", "jwt"];
 
 /// Every file with its name (`decisions/api-keys.yaml`), sorted.
-pub fn all() -> Vec<(String, PathBuf)> {
+pub(crate) fn all() -> Vec<(String, PathBuf)> {
     let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
     let mut files = Vec::new();
     for folder in FOLDERS {

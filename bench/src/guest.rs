@@ -235,16 +235,7 @@ fn add_files(linker: &mut Linker<World>) -> wasmtime::Result<()> {
     linker.func_wrap(
         module,
         "path_open",
-        |mut host: Host<'_>,
-         _: i32,
-         _: i32,
-         path: i32,
-         len: i32,
-         _: i32,
-         _: i64,
-         _: i64,
-         _: i32,
-         at: i32| {
+        |mut host: Host<'_>, _: i32, _: i32, path: i32, len: i32, _: i32, _: i64, _: i64, _: i32, at: i32| {
             let Some((memory, _)) = split(&mut host) else { return EBADF };
             let name = usize::try_from(len).ok().and_then(|len| memory.get(range(path, len)?)).unwrap_or_default();
             if name != b"policy.snapshot" {

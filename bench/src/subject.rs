@@ -1,7 +1,7 @@
 //! Policies of any size, and the requests that are put to them.
 
 use portcullis_policy::{
-    Action, Certificate, Policy, PolicySettings, compile,
+    Action, Certificate, Mode, Policy, PolicySettings, compile,
     model::{Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
     spiffe::Workload,
 };
@@ -66,8 +66,14 @@ pub(crate) fn snapshot(layer: Layer, n_intentions: usize) -> Vec<u8> {
     let intentions = (0..n_intentions.div_ceil(SOURCES)).map(|at| Intention {
         destination: ServiceName::in_default(&destination(at)),
         sources: (0..SOURCES.min(n_intentions - at * SOURCES))
-            .map(|index| Source { source: ServiceName::in_default(&caller(at, index)), rule: rule(index) })
+            .map(|index| Source {
+                source: ServiceName::in_default(&caller(at, index)),
+                rule: rule(index),
+                mode: Mode::Enforce,
+            })
             .collect(),
+        jwt: None,
+        mode: Mode::Enforce,
         broken: false,
     });
     let settings = PolicySettings { trust_domains: vec![TRUST_DOMAIN.to_owned()], ..PolicySettings::default() };
@@ -79,7 +85,14 @@ pub(crate) fn snapshot(layer: Layer, n_intentions: usize) -> Vec<u8> {
 
 fn permission(action: Action, prefix: &str, methods: &[&str]) -> Permission {
     let methods = methods.iter().map(|&method| method.to_owned()).collect();
-    Permission { action, path: Some(PathMatch::Prefix(prefix.to_owned())), methods }
+    Permission {
+        action,
+        path: Some(PathMatch::Prefix(prefix.to_owned())),
+        methods,
+        headers: Vec::new(),
+        jwt: None,
+        mode: Mode::Enforce,
+    }
 }
 
 /// Requests: one that meets an intention, then three of which no intention speaks, by a strange caller or to a strange

@@ -4,18 +4,18 @@
 use std::{fs, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis_policy::{cases::CaseFile, compile, read};
+use portcullis_policy::{cases::CaseFile, compile};
 use serde_json::Value;
 
 /// The seeds of a target.
-pub fn of(target: &str) -> Vec<Vec<u8>> {
+pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "api_key" => keys(),
         "certificate" => certificates(),
         "config_entries" => {
             case_files().iter().map(|file| Value::from(file.policy.clone()).to_string().into()).collect()
         }
-        "path" => cases(|file| file.requests.iter().map(|case| case.path.clone().into_bytes()).collect()),
+        "path" => cases(|file| file.requests.iter().map(|case| [b"\0", case.path.as_bytes()].concat()).collect()),
         "snapshot" => snapshots(),
         "spiffe" => cases(|file| file.requests.iter().filter_map(|case| Some(case.source.clone()?.into())).collect()),
         other => panic!("{other} has no seeds"),
@@ -62,9 +62,6 @@ fn certificates() -> Vec<Vec<u8>> {
 /// Whole files to be mended, and edits.
 fn snapshots() -> Vec<Vec<u8>> {
     let files = case_files();
-    let whole = files.iter().map(|file| {
-        let documents = [("seed".to_owned(), Value::from(file.policy.clone()))];
-        compile(&read::entries(&documents, file.settings()).0, 1, 0).0
-    });
+    let whole = files.iter().map(|file| compile(&file.policy("seed").0, 1, 0).0);
     whole.map(|bytes| [&[1], bytes.as_slice()].concat()).chain([vec![2, 200, 0, 1], vec![3, 33, 1, 255]]).collect()
 }

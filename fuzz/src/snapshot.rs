@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use portcullis_policy::{
-    Action, Decision, HEADER_LEN, Policy, PolicySettings, Snapshot, Verdict, api_key, compile,
+    Action, Decision, HEADER_LEN, Mode, Policy, PolicySettings, Snapshot, Verdict, api_key, compile,
     model::{ApiKey, Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
     peek,
     snapshot::layout::FORMAT,
@@ -73,13 +73,22 @@ fn good() -> &'static (Vec<u8>, Vec<Decision>) {
 }
 
 fn policy() -> Policy {
-    let source = |name: &str, rule| Source { source: ServiceName::in_default(name), rule };
+    let source = |name: &str, rule| Source { source: ServiceName::in_default(name), rule, mode: Mode::Enforce };
     let permission = |action, path, methods: &[&str]| Permission {
         action,
         path: Some(path),
         methods: methods.iter().map(|&method| method.to_owned()).collect(),
+        headers: Vec::new(),
+        jwt: None,
+        mode: Mode::Enforce,
     };
-    let to = |name: &str, sources, broken| Intention { destination: ServiceName::in_default(name), sources, broken };
+    let to = |name: &str, sources, broken| Intention {
+        destination: ServiceName::in_default(name),
+        sources,
+        jwt: None,
+        mode: Mode::Enforce,
+        broken,
+    };
     let reads = vec![
         permission(Action::Deny, PathMatch::Prefix("/admin".to_owned()), &[]),
         permission(Action::Allow, PathMatch::Prefix("/v1/".to_owned()), &["GET"]),
@@ -107,6 +116,7 @@ fn policy() -> Policy {
             salt: b"salt".to_vec(),
             hash: api_key::hash(b"salt", "s3cret"),
         }],
+        ..Policy::default()
     }
 }
 

@@ -21,13 +21,16 @@ pub use self::{
     write::{Writer, WriterFull},
 };
 
-use std::{borrow::Cow, rc::Rc};
+use std::{borrow::Cow, net::IpAddr, rc::Rc};
+
+use serde::de::DeserializeOwned;
 
 use self::{
     layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
     recent::Recent,
-    record::{ApiKeyRecord, IntentionRecord, Key, Settings},
+    record::{ApiKeyRecord, DestinationRecord, IntentionRecord, Key, Settings, SourceRecord},
 };
+use crate::{certificate::CaRoot, jwt::ProviderRecord, model::IdentityForm};
 
 /// Random access to the bytes of a snapshot: a file, or memory.
 pub trait ReadAt {
@@ -71,7 +74,11 @@ pub struct Snapshot<R> {
     reader: R,
     header: Header,
     settings: Settings,
-    recent: Recent,
+    intentions: Recent<IntentionRecord>,
+    destinations: Recent<DestinationRecord>,
+    orders: Recent<Vec<IdentityForm>>,
+    providers: Recent<ProviderRecord>,
+    roots: Recent<Vec<CaRoot>>,
 }
 
 // === impl ReadAt ===
@@ -132,7 +139,16 @@ impl<R: ReadAt> Snapshot<R> {
             return Err(SnapshotError::Corrupt("settings"));
         }
         let settings = postcard::from_bytes(&settings).map_err(|_| SnapshotError::Corrupt("settings"))?;
-        Ok(Self { reader, header, settings, recent: Recent::default() })
+        Ok(Self {
+            reader,
+            header,
+            settings,
+            intentions: Recent::new(32, 512 * 1024),
+            destinations: Recent::new(32, 4096),
+            orders: Recent::new(32, 16 * 1024),
+            providers: Recent::new(8, 64 * 1024),
+            roots: Recent::new(8, 64 * 1024),
+        })
     }
 
     /// The number of this policy; every publication has another, higher one.
@@ -148,32 +164,51 @@ impl<R: ReadAt> Snapshot<R> {
     /// The intention with exactly this destination and source, wildcards taken literally. The last few answers are kept:
     /// a gateway asks for the same ones again and again, and the answer of a generation never changes.
     pub fn intention(&self, key: Key<'_>) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
-        if !self.header.shapes.may_hold(key) {
-            return Ok(None);
-        }
-        let key = key.encode();
-        let hash = hash(&key);
-        if let Some(known) = self.recent.get(hash, &key) {
-            return Ok(known);
-        }
-        let found = self.lookup(hash, &key)?.map(Rc::new);
-        self.recent.keep(hash, key, found.clone());
-        Ok(found)
+        self.remembered(&self.intentions, key)
+    }
+
+    /// What holds for a destination whoever calls, by its name taken literally.
+    pub fn destination(&self, key: Key<'_>) -> Result<Option<Rc<DestinationRecord>>, SnapshotError> {
+        self.remembered(&self.destinations, key)
+    }
+
+    /// An order of identities.
+    pub fn identity_order(&self, key: Key<'_>) -> Result<Option<Rc<Vec<IdentityForm>>>, SnapshotError> {
+        self.remembered(&self.orders, key)
+    }
+
+    /// The JWT provider of this name.
+    pub fn provider(&self, name: &str) -> Result<Option<Rc<ProviderRecord>>, SnapshotError> {
+        self.remembered(&self.providers, Key::Provider(name))
+    }
+
+    /// The CA roots of a trust domain.
+    pub fn roots(&self, trust_domain: &str) -> Result<Option<Rc<Vec<CaRoot>>>, SnapshotError> {
+        self.remembered(&self.roots, Key::Roots(trust_domain))
     }
 
     /// The API key with this id.
     pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
-        let key = Key::ApiKey(id).encode();
-        self.lookup(hash(&key), &key)
+        self.once(Key::ApiKey(id))
     }
 
-    /// Whether everything to this destination is denied because its entry could not be read.
-    pub fn is_broken(&self, destination: Key<'_>) -> Result<bool, SnapshotError> {
-        if !self.settings.broken_destinations {
-            return Ok(false);
+    /// The caller that connections of exactly this network are; `Some(None)` when nobody is known by it.
+    pub fn network(&self, address: IpAddr, prefix_len: u8) -> Result<Option<Option<SourceRecord>>, SnapshotError> {
+        self.once(Key::Network(address, prefix_len))
+    }
+
+    /// All intentions, in the order in which they stand in the file. Reads everything: for people, not for requests.
+    pub fn all_intentions(&self) -> Result<Vec<IntentionRecord>, SnapshotError> {
+        let mut intentions = Vec::new();
+        let mut offset = self.header.records_offset();
+        while offset < self.header.settings_offset {
+            let frame = self.record(offset)?;
+            if Key::is_intention(frame.key()) {
+                intentions.push(decode(&frame)?);
+            }
+            offset = offset.saturating_add(frame.len() as u64);
         }
-        let key = destination.encode();
-        Ok(self.lookup::<()>(hash(&key), &key)?.is_some())
+        Ok(intentions)
     }
 
     /// Reads all of it and checks that every byte is covered by a checksum that holds.
@@ -193,15 +228,46 @@ impl<R: ReadAt> Snapshot<R> {
         Ok(())
     }
 
-    fn lookup<T: serde::de::DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<T>, SnapshotError> {
+    /// Looks a record up, or in what was looked up last.
+    fn remembered<T: DeserializeOwned>(
+        &self,
+        recent: &Recent<T>,
+        key: Key<'_>,
+    ) -> Result<Option<Rc<T>>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
+        let key = key.encode();
+        let hash = hash(&key);
+        if let Some(known) = recent.get(hash, &key) {
+            return Ok(known);
+        }
+        let (found, len) = match self.lookup(hash, &key)? {
+            Some((record, len)) => (Some(Rc::new(record)), len),
+            None => (None, 0),
+        };
+        recent.keep(hash, key, found.clone(), len);
+        Ok(found)
+    }
+
+    /// Looks a record up that is not worth remembering.
+    fn once<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Option<T>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
+        let key = key.encode();
+        Ok(self.lookup(hash(&key), &key)?.map(|(record, _)| record))
+    }
+
+    /// The record with this key, and the length of its payload.
+    fn lookup<T: DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<(T, usize)>, SnapshotError> {
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;
             for slot in page.slots().filter(|slot| slot.tag == layout::tag(hash)) {
                 let frame = self.record(slot.offset)?;
                 if frame.key() == key {
-                    let record = postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))?;
-                    return Ok(Some(record));
+                    return Ok(Some((decode(&frame)?, frame.payload().len())));
                 }
             }
             if !page.overflows() {
@@ -247,6 +313,10 @@ impl<R: ReadAt> Snapshot<R> {
         }
         RecordFrame::decode(bytes, self.header.generation, offset)
     }
+}
+
+fn decode<T: DeserializeOwned>(frame: &RecordFrame<'_>) -> Result<T, SnapshotError> {
+    postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))
 }
 
 fn read<R: ReadAt>(reader: &R, offset: u64, len: u32) -> Result<Vec<u8>, SnapshotError> {

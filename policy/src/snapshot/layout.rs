@@ -106,9 +106,6 @@ pub(super) fn tag(hash: u64) -> u32 {
 // === impl Shapes ===
 
 impl Shapes {
-    /// The bit of every key that is no intention's.
-    const OTHER: u16 = 1 << 9;
-
     pub(super) fn add(&mut self, key: Key<'_>) {
         self.0 |= Self::of(key);
     }
@@ -120,10 +117,15 @@ impl Shapes {
 
     fn of(key: Key<'_>) -> u16 {
         let wildness = |name: Name<'_>| u16::from(name.name == WILDCARD) + u16::from(name.namespace == WILDCARD);
-        if let Key::Intention { destination, source } = key {
-            1 << (3 * wildness(destination) + wildness(source))
-        } else {
-            Self::OTHER
+        1 << match key {
+            Key::Intention { destination, source } => 3 * wildness(destination) + wildness(source),
+            Key::Destination(_) => 9,
+            Key::ApiKey(_) => 10,
+            Key::Provider(_) => 11,
+            Key::Roots(_) => 12,
+            Key::DestinationOrder(_) => 13,
+            Key::EntryPointOrder(_) => 14,
+            Key::Network(..) => 15,
         }
     }
 }
