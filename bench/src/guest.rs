@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use wasmtime::{Caller, Config, Engine, InstancePre, Linker, Memory, Module, OptLevel, Store, TypedFunc};
 
 /// The guest's view of the directory with the snapshot.
@@ -79,13 +79,13 @@ impl Plugin {
         let code = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed);
-        let engine = Engine::new(&config).map_err(anyhow::Error::from)?;
-        let module = Module::new(&engine, &code).map_err(anyhow::Error::from)?;
+        let engine = Engine::new(&config).map_err(failed)?;
+        let module = Module::new(&engine, &code).map_err(failed)?;
         let mut linker = Linker::new(&engine);
-        add_request(&mut linker).and_then(|()| add_files(&mut linker)).map_err(anyhow::Error::from)?;
+        add_request(&mut linker).and_then(|()| add_files(&mut linker)).map_err(failed)?;
         // What a request that is measured does not call.
-        linker.define_unknown_imports_as_traps(&module).map_err(anyhow::Error::from)?;
-        let prepared = linker.instantiate_pre(&module).map_err(anyhow::Error::from)?;
+        linker.define_unknown_imports_as_traps(&module).map_err(failed)?;
+        let prepared = linker.instantiate_pre(&module).map_err(failed)?;
         let config = serde_json::json!({"snapshot": format!("{MOUNT}/policy.snapshot"), "logDenied": "off",
             "clientCertificate": "verifiedByTraefik"});
         Ok(Self { engine, prepared, config: config.to_string().into(), bytes: code.len() as u64 })
@@ -101,14 +101,14 @@ impl Plugin {
             status: 0,
         };
         let mut store = Store::new(&self.engine, world);
-        let instance = self.prepared.instantiate(&mut store).map_err(anyhow::Error::from)?;
+        let instance = self.prepared.instantiate(&mut store).map_err(failed)?;
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         for name in ["_start", "_initialize"] {
             if let Ok(function) = instance.get_typed_func::<(), ()>(&mut store, name) {
-                function.call(&mut store, ()).map_err(anyhow::Error::from)?;
+                function.call(&mut store, ()).map_err(failed)?;
             }
         }
-        let handle_request = instance.get_typed_func(&mut store, "handle_request").map_err(anyhow::Error::from)?;
+        let handle_request = instance.get_typed_func(&mut store, "handle_request").map_err(failed)?;
         Ok(Guest { store, handle_request })
     }
 }
@@ -119,11 +119,15 @@ impl Guest {
         let world = self.store.data_mut();
         world.request = Arc::clone(request);
         world.status = 0;
-        let outcome = self.handle_request.call(&mut self.store, ()).map_err(anyhow::Error::from)?;
+        let outcome = self.handle_request.call(&mut self.store, ()).map_err(failed)?;
         ensure!((outcome == 1) == (self.store.data().status == 0), "either forwarded or answered");
         ensure!(self.store.data().status != 503, "the guest has no policy");
         Ok(outcome == 1)
     }
+}
+
+fn failed(error: wasmtime::Error) -> anyhow::Error {
+    anyhow!("{error:?}")
 }
 
 // === host calls ===

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line asked for. The demo and the benchmark replace this process, so they never return `Ok`.
+/// Does what the command line asked for. The demo replaces this process, so it never returns `Ok`.
 fn perform(command: Command) -> anyhow::Result<()> {
     if matches!(command, Command::Help) {
         writeln!(std::io::stdout(), "{}", cli::HELP)?;
