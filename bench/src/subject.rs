@@ -1,7 +1,8 @@
 //! Policies of any size, and the requests that are put to them.
 
+use portcullis_authoring::compile;
 use portcullis_policy::{
-    Action, Certificate, Mode, Policy, PolicySettings, compile,
+    Action, Certificate, Mode, Policy, PolicySettings,
     model::{Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
     spiffe::Workload,
 };

@@ -4,7 +4,7 @@
 //! Plain exports ([`exports`]) and no wasm-bindgen yet: its command line takes five minutes of processor time to install,
 //! which every clean check would pay, and text in and text out needs no glue. The module is run as it is, by wasmtime.
 
-use portcullis_policy::cases::CaseFile;
+use portcullis_authoring::cases::CaseFile;
 use serde_json::{Value, json};
 
 #[cfg(target_arch = "wasm32")]

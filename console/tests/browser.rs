@@ -9,8 +9,8 @@ mod files;
 
 use std::{env, fs};
 
+use portcullis_authoring::cases::CaseFile;
 use portcullis_console::{MAX_TEXT_BYTES, decisions};
-use portcullis_policy::cases::CaseFile;
 use serde_json::Value;
 use wasmtime::{Config, Engine, Instance, Memory, Module, OptLevel, RegallocAlgorithm, Store, TypedFunc};
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis_policy::{cases::CaseFile, compile};
+use portcullis_authoring::{cases::CaseFile, compile};
 use serde_json::Value;
 
 /// The seeds of a target.

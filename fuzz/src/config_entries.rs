@@ -1,7 +1,8 @@
 //! Authored policy: any JSON as config entries, read, compiled and asked. Whatever compiles opens and verifies, is the same
 //! every time, and is never more permissive under a stricter default.
 
-use portcullis_policy::{Action, Decision, PolicySettings, Severity, Snapshot, Verdict, compile, read};
+use portcullis_authoring::{compile, read};
+use portcullis_policy::{Action, Decision, PolicySettings, Severity, Snapshot, Verdict};
 use serde_json::Value;
 
 use crate::ask;

@@ -7,8 +7,9 @@
 
 use std::sync::OnceLock;
 
+use portcullis_authoring::compile;
 use portcullis_policy::{
-    Action, Decision, HEADER_LEN, Mode, Policy, PolicySettings, Snapshot, Verdict, api_key, compile,
+    Action, Decision, HEADER_LEN, Mode, Policy, PolicySettings, Snapshot, Verdict, api_key,
     model::{ApiKey, Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
     peek,
     snapshot::layout::FORMAT,

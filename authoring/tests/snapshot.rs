@@ -1,0 +1,157 @@
+//! The snapshot's promises: what was put in is found, a flip of any byte is noticed, and hostile bytes do not panic.
+
+use std::cell::Cell;
+
+use portcullis_authoring::compile;
+use portcullis_policy::{
+    Action, Certified, Mode, Policy, PolicySettings, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, Verdict,
+    decide,
+    model::{ApiKey, Intention, ServiceName, Source, SourceRule},
+    peek,
+};
+use proptest::prelude::*;
+
+const TRUST_DOMAIN: &str = "td.consul";
+
+fn policy(n_intentions: usize) -> Policy {
+    let intention = |index: usize| Intention {
+        destination: ServiceName::in_default(&format!("destination-{index}")),
+        sources: vec![Source {
+            source: ServiceName::in_default("web"),
+            rule: SourceRule::Action(Action::Allow),
+            mode: Mode::Enforce,
+        }],
+        jwt: None,
+        mode: Mode::Enforce,
+        broken: index == 3,
+    };
+    Policy {
+        settings: PolicySettings { trust_domains: vec![TRUST_DOMAIN.to_owned()], ..PolicySettings::default() },
+        intentions: (0..n_intentions).map(intention).collect(),
+        api_keys: vec![ApiKey {
+            id: "k".to_owned(),
+            source: ServiceName::in_default("p"),
+            salt: vec![1],
+            hash: [7; 32],
+        }],
+        ..Policy::default()
+    }
+}
+
+fn ask<R: ReadAt>(snapshot: &Snapshot<R>, destination: &str) -> portcullis_policy::Decision {
+    let certificate = Certified::Spiffe("spiffe://td.consul/ns/default/dc/dc1/svc/web");
+    decide(snapshot, &Request { destination, certificate, ..Request::default() })
+}
+
+#[test]
+fn every_single_byte_flip_is_noticed() {
+    let (bytes, problems) = compile(&policy(20), 42, 1000);
+    assert!(problems.is_empty());
+    assert_eq!(peek(&bytes[..128]), Ok(42));
+    Snapshot::open(&bytes).unwrap().verify().unwrap();
+    for at in 0..bytes.len() {
+        for flip in [0x01, 0x80, 0xFF] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= flip;
+            let noticed = Snapshot::open(&flipped).and_then(|snapshot| snapshot.verify());
+            assert!(noticed.is_err(), "byte {at} flipped by {flip:#x}");
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let (bytes, _) = compile(&policy(20), 42, 1000);
+    for len in 0..bytes.len() {
+        assert!(Snapshot::open(&bytes[..len].to_vec()).and_then(|snapshot| snapshot.verify()).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
+fn parts_of_two_generations_do_not_mix() {
+    let (old, new) = (compile(&policy(20), 1, 0).0, compile(&policy(20), 2, 0).0);
+    assert_eq!(old.len(), new.len());
+    for cut in [128, 640, old.len() / 2] {
+        let mixed = [&new[..cut], &old[cut..]].concat();
+        assert!(Snapshot::open(&mixed).and_then(|snapshot| snapshot.verify()).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn another_format_is_named_as_such() {
+    let (mut bytes, _) = compile(&policy(1), 1, 0);
+    bytes[8] = 9;
+    assert_eq!(Snapshot::open(&bytes).unwrap_err(), SnapshotError::Format { found: 9 });
+    assert_eq!(Snapshot::open(&b"hello".repeat(100)).unwrap_err(), SnapshotError::NotASnapshot);
+}
+
+#[test]
+fn all_of_many_intentions_are_found_and_nothing_else_is() {
+    let (bytes, _) = compile(&policy(20_000), 1, 0);
+    let snapshot = Snapshot::open(&bytes).unwrap();
+    for index in (0..20_000).filter(|index| *index != 3) {
+        assert_eq!(ask(&snapshot, &format!("destination-{index}")).verdict, Verdict::Allow, "{index}");
+        assert_eq!(ask(&snapshot, &format!("missing-{index}")).rule, "default", "{index}");
+    }
+    assert_eq!(ask(&snapshot, "destination-3").rule, "service-intentions/destination-3");
+}
+
+/// Counts reads, to show that their number does not grow with the policy.
+struct Counting {
+    bytes: Vec<u8>,
+    reads: Cell<usize>,
+}
+
+impl ReadAt for Counting {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
+        self.reads.set(self.reads.get() + 1);
+        self.bytes.read_at(offset, buf)
+    }
+}
+
+#[test]
+fn a_cold_decision_costs_the_same_reads_for_ten_and_for_a_hundred_thousand_intentions() {
+    let reads = |n_intentions| {
+        let mut policy = policy(n_intentions);
+        policy.intentions.iter_mut().for_each(|it| it.broken = false);
+        let (bytes, _) = compile(&policy, 1, 0);
+        let reader = Counting { bytes, reads: Cell::new(0) };
+        let snapshot = Snapshot::open(&reader).unwrap();
+        assert_eq!(ask(&snapshot, "destination-7").verdict, Verdict::Allow);
+        reader.reads.get()
+    };
+    // Header, settings, page, record; a full page costs one more.
+    assert!(reads(10) <= 5 && reads(100_000) <= 5, "{} and {}", reads(10), reads(100_000));
+}
+
+#[test]
+fn a_corrupt_snapshot_denies_with_503() {
+    let (mut bytes, _) = compile(&policy(1), 1, 0);
+    bytes[140] ^= 1;
+    let decision = ask(&Snapshot::open(&bytes).unwrap(), "destination-0");
+    assert_eq!((decision.verdict, decision.status, decision.rule.as_str()), (Verdict::Deny, 503, "snapshot"));
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_never_panic_and_never_allow(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        destination in "destination-[0-9]",
+    ) {
+        let denying = Policy {
+            intentions: policy(10).intentions.into_iter().map(|mut it| {
+                it.sources[0].rule = SourceRule::Action(Action::Deny);
+                it
+            }).collect(),
+            ..policy(0)
+        };
+        let (mut bytes, _) = compile(&denying, 1, 0);
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Ok(snapshot) = Snapshot::open(&bytes) {
+            prop_assert_eq!(ask(&snapshot, &destination).verdict, Verdict::Deny);
+        }
+    }
+}
