@@ -5,6 +5,7 @@
 //! reaches no server. Each route has a target folder of its own below cargo's, so that neither the other route nor
 //! native builds are invalidated by its flags.
 
+mod shrink;
 pub(crate) mod source;
 
 use std::{
@@ -71,7 +72,7 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
 
     let built = folder.join(TARGET).join("wasm").join("portcullis_plugin.wasm");
     let module = project.dist().join("plugin.wasm");
-    let size = publish(&built, &module)?;
+    let size = publish(&shrink::shrink(project, &built)?, &module)?;
     let shown = project.shown(&module);
     run::say(&format!("{shown}: {size} bytes of {BUDGET}"));
     Ok(module)
