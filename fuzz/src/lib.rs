@@ -9,9 +9,13 @@ pub mod api_key;
 mod ask;
 pub mod certificate;
 pub mod config_entries;
+pub mod jwk_set;
+pub mod jwt;
 pub mod path;
+pub mod regex;
 pub mod snapshot;
 pub mod spiffe;
+pub mod token;
 
 /// A target.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +29,16 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "api_key", max_len: 512, run: api_key::run },
     Target { name: "certificate", max_len: 4096, run: certificate::run },
     Target { name: "config_entries", max_len: 4096, run: config_entries::run },
+    Target { name: "jwk_set", max_len: 4096, run: jwk_set::run },
     Target { name: "path", max_len: 256, run: path::run },
+    Target { name: "regex", max_len: 96, run: regex::run },
     Target { name: "snapshot", max_len: 4096, run: snapshot::run },
     Target { name: "spiffe", max_len: 512, run: spiffe::run },
+    Target { name: "token", max_len: 1024, run: token::run },
 ];
 
 /// The target of that name.

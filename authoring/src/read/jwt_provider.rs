@@ -7,7 +7,12 @@ mod duration;
 mod keys;
 
 use super::node::{Node, Object};
-use portcullis_policy::{headers::is_token, jwt::{DEFAULT_CLOCK_SKEW, Forwarding, JwtProvider, KeySource, Location}, model::DEFAULT_TENANCY, problem::{Problem, Severity}};
+use portcullis_policy::{
+    headers::is_token,
+    jwt::{DEFAULT_CLOCK_SKEW, Forwarding, JwtProvider, KeySource, Location},
+    model::DEFAULT_TENANCY,
+    problem::{Problem, Severity},
+};
 
 const ENTRY_KEYS: [&str; 15] = [
     "kind",
