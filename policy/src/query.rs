@@ -78,6 +78,10 @@ mod tests {
 
     #[test]
     fn decodes_what_can_be_decoded() {
-        assert_eq!(decoded("a%20b+c%zz%4"), b"a b c%zz%4");
+        for (text, want) in
+            [("a%20b+c%zz%4", "a b c%zz%4"), ("%2541", "%41"), ("%", "%"), ("%zz%41", "%zzA"), ("%%41", "%A")]
+        {
+            assert_eq!(decoded(text), want.as_bytes(), "{text}");
+        }
     }
 }

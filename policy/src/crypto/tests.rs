@@ -1,10 +1,7 @@
 //! Every scheme against signatures of the crates that it stands in for, and against what forgers send.
 
 use ed25519_dalek::Signer as _;
-use rsa::{
-    BigUint,
-    traits::{PrivateKeyParts as _, PublicKeyParts as _},
-};
+use rsa::{BigUint, traits::PublicKeyParts as _};
 
 use super::{
     Curve, Hash, InvalidKey, PublicKey, Scheme,
