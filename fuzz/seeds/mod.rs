@@ -12,6 +12,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "api_key" => keys(),
         "certificate" => certificates(),
+        "chain" => chains(),
         "config_entries" => {
             case_files().iter().map(|file| Value::from(file.policy.clone()).to_string().into()).collect()
         }
@@ -67,6 +68,26 @@ fn snapshots() -> Vec<Vec<u8>> {
     let files = case_files();
     let whole = files.iter().map(|file| compile(&file.policy("seed").0, 1, 0).0);
     whole.map(|bytes| [&[1], bytes.as_slice()].concat()).chain([vec![2, 200, 0, 1], vec![3, 33, 1, 255]]).collect()
+}
+
+fn chains() -> Vec<Vec<u8>> {
+    let chain = portcullis_fuzz::chain::good();
+    let text: Vec<_> = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect();
+    let framed = chain.iter().flat_map(|der| {
+        let len = u16::try_from(der.len()).unwrap().to_le_bytes();
+        [len.as_slice(), der].concat()
+    });
+    let root = |der: &[u8]| [&[3], der].concat();
+    let pem = format!("\x03-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", text[1]);
+    vec![
+        format!("\0{}", text.join(",")).into(),
+        std::iter::once(1).chain(framed).collect(),
+        vec![2, 0, 40, 0, 1],
+        vec![2, 1, 0, 1, 255],
+        root(chain[1]),
+        root(chain[0]),
+        pem.into(),
+    ]
 }
 
 fn key_sets() -> Vec<Vec<u8>> {

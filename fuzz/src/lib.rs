@@ -8,6 +8,7 @@
 pub mod api_key;
 mod ask;
 pub mod certificate;
+pub mod chain;
 pub mod config_entries;
 pub mod jwk_set;
 pub mod jwt;
@@ -29,9 +30,10 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "api_key", max_len: 512, run: api_key::run },
     Target { name: "certificate", max_len: 4096, run: certificate::run },
+    Target { name: "chain", max_len: 4096, run: chain::run },
     Target { name: "config_entries", max_len: 4096, run: config_entries::run },
     Target { name: "jwk_set", max_len: 4096, run: jwk_set::run },
     Target { name: "path", max_len: 256, run: path::run },
