@@ -1,7 +1,10 @@
 //! Where the fuzzer starts: the shared test cases in the shape of each target's input, and some certificates.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a seed that cannot be made ends the run")]
 
-use std::{fs, path::Path};
+#[path = "../../testdata/files.rs"]
+mod files;
+
+use std::{fs, path::PathBuf};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis_authoring::{cases::CaseFile, compile};
@@ -27,10 +30,11 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
 }
 
 fn case_files() -> Vec<CaseFile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/decisions");
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.iter().map(|path| serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect()
+    let read = |(name, path)| {
+        serde_saphyr::from_str(&fs::read_to_string::<PathBuf>(path).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    files::all().into_iter().map(read).collect()
 }
 
 /// Seeds from each file, each once.
