@@ -1,0 +1,163 @@
+//! Traefik with one plain router for each of several services, each with middlewares of its own: inline mode, no sidecar.
+//!
+//! Every router is on two entry points: `websecure` with Traefik's defaults, and `lenient`, where paths come as they are.
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::certificates::{Authority, Caller};
+use crate::client::Client;
+use crate::parts::Parts;
+use crate::traefik::{self, Options, Plugin, Traefik};
+
+/// How long a router may take to appear.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One service behind the gateway, at the host `<name>.localhost`.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// What else has to match beside the host, in Traefik's rule language; empty for nothing.
+    pub rule: String,
+    /// The plugin's configuration; without one the router has no guard but its rule.
+    pub guard: Option<Value>,
+    /// A prefix that Traefik strips after the guard.
+    pub strip_prefix: Option<String>,
+    /// The backend.
+    pub url: String,
+}
+
+/// One of the two ways in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// Traefik's defaults.
+    Default,
+    /// `sanitizePath: false`.
+    Lenient,
+}
+
+/// Both ways in.
+pub const ENTRIES: [Entry; 2] = [Entry::Default, Entry::Lenient];
+
+/// The running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Traefik itself.
+    pub traefik: Traefik,
+    authority: Authority,
+    /// One client for each way in and identity, since each costs a key.
+    clients: Mutex<HashMap<(Entry, Vec<String>), Client>>,
+    // Kept for its drop.
+    _folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    /// The host that it is reached by.
+    pub fn host(&self) -> String {
+        format!("{}.localhost", self.name)
+    }
+}
+
+impl Gateway {
+    /// Starts Traefik and waits for every router.
+    pub async fn start(parts: &Parts, services: &[Guarded]) -> Result<Gateway> {
+        let folder = tempfile::Builder::new().prefix("portcullis-").tempdir().context("making a folder")?;
+        let dynamic = folder.path().join("dynamic");
+        fs::create_dir_all(&dynamic)?;
+        let authority = Authority::new("guarded")?;
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, authority.pem())?;
+        let hosts: Vec<String> = services.iter().map(Guarded::host).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let server = authority.server(&hosts)?.write(folder.path(), "gateway")?;
+        let configuration = json!({
+            "http": http(services),
+            "tls": {
+                "stores": {"default": {"defaultCertificate": {"certFile": server, "keyFile": server}}},
+                "options": {"mtls": {"clientAuth": {"caFiles": [ca], "clientAuthType": "VerifyClientCertIfGiven"}}},
+            },
+        });
+        fs::write(dynamic.join("own.yml"), serde_json::to_string(&configuration)?)?;
+        let mut traefik = Traefik::start(Options {
+            binary: parts.traefik.clone(),
+            folder: folder.path().join("traefik"),
+            dynamic,
+            plugins: vec![Plugin::portcullis(parts, None)],
+            access_log: false,
+            trusts_local_front: false,
+            environment: Vec::new(),
+        })
+        .await?;
+        traefik.router("own-api@file", PATIENCE).await?;
+        for service in services {
+            traefik.router(&format!("{}@file", service.name), PATIENCE).await?;
+        }
+        Ok(Gateway { traefik, authority, clients: Mutex::default(), _folder: folder })
+    }
+
+    /// A client with the certificate that holds these URIs; none: without a certificate.
+    ///
+    /// # Panics
+    /// When another thread has panicked in here.
+    pub fn client(&self, entry: Entry, uris: &[String]) -> Result<Client> {
+        let mut clients = self.clients.lock().unwrap();
+        let key = (entry, uris.to_vec());
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let address = match entry {
+            Entry::Default => self.traefik.secure(),
+            Entry::Lenient => self.traefik.lenient(),
+        };
+        let identity = match uris {
+            [] => None,
+            uris => Some(self.authority.client(&Caller::with_uris(uris.iter().cloned()))?),
+        };
+        let client = Client::tls(address, &self.authority, identity.as_ref())?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+}
+
+/// The plugin's configuration for a whole inline policy. As text: what is inside keeps its types.
+pub fn inline(destination: &str, policy: &Value) -> Value {
+    json!({
+        "destination": destination, "policy": policy.to_string(), "clientCertificate": "verifiedByTraefik",
+        "logDenied": "off",
+    })
+}
+
+fn http(services: &[Guarded]) -> Value {
+    let mut http = json!({
+        "routers": {"own-api": traefik::api_router()},
+        "middlewares": {"certificate": {"passTLSClientCert": {"pem": true}}},
+    });
+    for service in services {
+        let name = service.name.as_str();
+        let mut middlewares = vec!["certificate".to_owned()];
+        if let Some(guard) = &service.guard {
+            middlewares.push(format!("guard-{name}"));
+            http["middlewares"][format!("guard-{name}")] = json!({"plugin": {"portcullis": guard}});
+        }
+        if let Some(prefix) = &service.strip_prefix {
+            middlewares.push(format!("strip-{name}"));
+            http["middlewares"][format!("strip-{name}")] = json!({"stripPrefix": {"prefixes": [prefix]}});
+        }
+        let mut rule = format!("Host(`{}`)", service.host());
+        if !service.rule.is_empty() {
+            rule = format!("{rule} && {}", service.rule);
+        }
+        http["routers"][name] = json!({
+            "rule": rule, "entryPoints": ["websecure", "lenient"], "service": name, "middlewares": middlewares,
+            "tls": {"options": "mtls"},
+        });
+        http["services"][name] = json!({"loadBalancer": {"servers": [{"url": service.url}]}});
+    }
+    http
+}

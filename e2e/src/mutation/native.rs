@@ -1,0 +1,148 @@
+//! The same variants against the policy core alone: no gateway cleans them, and there can be millions.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, ensure};
+use portcullis_policy::Verdict;
+use portcullis_policy::cases::{Case, CaseFile, Runner, Values};
+use serde_json::json;
+
+use crate::certificates::{TRUST_DOMAIN, spiffe};
+use crate::mutation::scenario::{CALLER, DESTINATION, Scenario};
+use crate::mutation::vary;
+use crate::wire::Head;
+
+/// A scenario's policy, compiled.
+pub struct Core {
+    file: CaseFile,
+    runner: Runner,
+    case: Case,
+}
+
+/// A forbidden request that was allowed.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The request.
+    pub head: Head,
+    /// The reading of it that is forbidden.
+    pub reading: String,
+}
+
+impl Core {
+    /// Compiles it. What the policy core does not understand of it is an error here: it would deny everything.
+    pub fn new(scenario: &Scenario) -> Result<Core> {
+        let policy = scenario.policy().context("the scenario has no policy")?;
+        let file: CaseFile = serde_json::from_value(json!({
+            "default": scenario.default, "trustDomain": TRUST_DOMAIN, "policy": policy["entries"],
+            "requests": [{"source": spiffe(CALLER), "destination": DESTINATION, "expect": "deny"}],
+        }))?;
+        let runner = file.runner(scenario.name)?;
+        ensure!(runner.problems.is_empty(), "{:?}", runner.problems);
+        let case = file.requests.first().cloned().context("one request")?;
+        Ok(Core { file, runner, case })
+    }
+
+    /// Whether the policy allows the request as it was sent, as if nobody had looked at it before.
+    pub fn allows(&mut self, head: &Head) -> bool {
+        // What is not text never reaches the policy: the plugin refuses it.
+        let (Ok(method), Ok(target)) = (str::from_utf8(&head.method), str::from_utf8(&head.target)) else {
+            return false;
+        };
+        method.clone_into(&mut self.case.method);
+        target.clone_into(&mut self.case.path);
+        self.case.headers.clear();
+        for (name, value) in head.headers() {
+            let name = String::from_utf8_lossy(name).to_lowercase();
+            let value = String::from_utf8_lossy(value).into_owned();
+            match self.case.headers.entry(name).or_insert_with(|| Values::Many(Vec::new())) {
+                Values::Many(values) => values.push(value),
+                Values::One(_) => {}
+            }
+        }
+        self.file.run(&self.runner, &self.case).verdict == Verdict::Allow
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("case", &self.case).finish_non_exhaustive()
+    }
+}
+
+/// Puts variants to `allows`: how many were allowed, and the first forbidden one of them.
+pub fn attack(
+    scenario: &Scenario,
+    seed: u64,
+    numbers: impl Iterator<Item = u64>,
+    mut allows: impl FnMut(&Head) -> bool,
+) -> (u64, Option<Allowed>) {
+    let mut allowed = 0;
+    for number in numbers {
+        let head = vary::variant(scenario, seed, number);
+        if allows(&head) {
+            allowed += 1;
+            if let Some(reading) = scenario.forbidden.reading(&head) {
+                return (allowed, Some(Allowed { head, reading }));
+            }
+        }
+    }
+    (allowed, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::mutation::scenario;
+    use crate::mutation::scenario::Forbidden;
+
+    /// Variants in all; `PORTCULLIS_VARIANTS` for more.
+    const VARIANTS: u64 = 1_000_000;
+
+    fn setting(name: &str, default: u64) -> u64 {
+        std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
+    }
+
+    #[test]
+    fn the_policy_core_allows_no_spelling_of_what_it_forbids() {
+        let seed = setting("PORTCULLIS_SEED", 1);
+        let scenarios = scenario::guarded();
+        let each = setting("PORTCULLIS_VARIANTS", VARIANTS) / scenarios.len() as u64;
+        thread::scope(|scope| {
+            for scenario in &scenarios {
+                scope.spawn(move || {
+                    let mut core = Core::new(scenario).unwrap();
+                    for head in &scenario.harmless {
+                        assert!(core.allows(head), "{}: {head:?}", scenario.name);
+                    }
+                    for head in &scenario.targets {
+                        assert!(!core.allows(head), "{}: {head:?}", scenario.name);
+                    }
+                    let (allowed, found) = attack(scenario, seed, 0..each, |head| core.allows(head));
+                    if let Some(found) = found {
+                        panic!("{}", scenario.case(&found.head, &found.reading, seed));
+                    }
+                    // Otherwise nothing would have been tried.
+                    assert!(allowed > each / 100, "{}: only {allowed} of {each} were allowed", scenario.name);
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_guard_that_reads_paths_as_they_are_written_is_got_around() {
+        for scenario in scenario::guarded() {
+            let naive = |head: &Head| match scenario.forbidden {
+                Forbidden::PathPrefix(prefix) => !head.target.starts_with(prefix.as_bytes()),
+                Forbidden::PathOutside(prefix) => head.target.starts_with(prefix.as_bytes()),
+                Forbidden::Path(path) => head.target != path.as_bytes(),
+                Forbidden::Method(method) | Forbidden::MethodOn(method, _) => head.method != method.as_bytes(),
+                Forbidden::MethodOutside(methods) => methods.iter().any(|method| head.method == method.as_bytes()),
+                _ => false,
+            };
+            let (_, found) = attack(&scenario, 1, 0..2_000, naive);
+            assert!(found.is_some(), "{}", scenario.name);
+        }
+    }
+}

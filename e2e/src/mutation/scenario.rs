@@ -1,0 +1,220 @@
+//! Policies to get around, each with what it forbids in plain words, and requests to begin from.
+
+use serde_json::{Value, json};
+
+use crate::certificates::{TRUST_DOMAIN, spiffe};
+use crate::mutation::readings;
+use crate::wire::Head;
+
+/// Who guards the backend.
+#[derive(Debug, Clone)]
+pub enum Guard {
+    /// The plugin, with these permissions for the caller.
+    Permissions(Value),
+    /// Nobody but Traefik's router: the rule that a request has to match. To see that the fuzzer finds something.
+    Rule(&'static str),
+}
+
+/// What no request may be, in any reading.
+#[derive(Debug, Clone, Copy)]
+pub enum Forbidden {
+    /// A request for a path that begins like this.
+    PathPrefix(&'static str),
+    /// A request for this path.
+    Path(&'static str),
+    /// A request for a path that does not begin like this.
+    PathOutside(&'static str),
+    /// A request with this method.
+    Method(&'static str),
+    /// A request with another method than these.
+    MethodOutside(&'static [&'static str]),
+    /// Both at once.
+    MethodOn(&'static str, &'static str),
+    /// A request with this value in this header.
+    Header(&'static str, &'static str),
+    /// A request with a value in this header that holds this text, whatever the case.
+    HeaderContains(&'static str, &'static str),
+    /// A request with a value that this header may not have, or without the header.
+    HeaderOutside(&'static str, &'static str),
+}
+
+/// A policy to get around.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// A DNS label.
+    pub name: &'static str,
+    /// Who guards.
+    pub guard: Guard,
+    /// Whether a request that no permission speaks of passes.
+    pub default: &'static str,
+    /// What must not arrive.
+    pub forbidden: Forbidden,
+    /// Requests that are allowed.
+    pub harmless: Vec<Head>,
+    /// Requests that are forbidden.
+    pub targets: Vec<Head>,
+}
+
+/// The caller in every scenario.
+pub const CALLER: &str = "web";
+/// The guarded service.
+pub const DESTINATION: &str = "api";
+
+impl Forbidden {
+    /// The reading of the request that is forbidden, if there is one.
+    pub fn reading(self, head: &Head) -> Option<String> {
+        let path = |is: &dyn Fn(&[u8]) -> bool| readings::paths(&head.target).into_iter().find(|path| is(path));
+        let method = |is: &dyn Fn(&[u8]) -> bool| readings::methods(head).into_iter().find(|method| is(method));
+        let value = |name: &str, is: &dyn Fn(&[u8]) -> bool| readings::values(head, name).into_iter().find(|it| is(it));
+        let found = match self {
+            Self::PathPrefix(prefix) => path(&|it| it.starts_with(prefix.as_bytes())),
+            Self::Path(whole) => path(&|it| it == whole.as_bytes()),
+            Self::PathOutside(prefix) => path(&|it| !it.starts_with(prefix.as_bytes())),
+            Self::Method(name) => method(&|it| it == name.as_bytes()),
+            Self::MethodOutside(names) => method(&|it| !names.iter().any(|name| it == name.as_bytes())),
+            Self::MethodOn(name, prefix) => {
+                method(&|it| it == name.as_bytes()).and_then(|_| path(&|it| it.starts_with(prefix.as_bytes())))
+            }
+            Self::Header(name, text) => value(name, &|it| it == text.as_bytes()),
+            Self::HeaderContains(name, text) => value(name, &|it| {
+                let it = it.to_ascii_lowercase();
+                it.windows(text.len()).any(|window| window == text.as_bytes())
+            }),
+            Self::HeaderOutside(name, text) => match readings::values(head, name) {
+                values if values.is_empty() => Some(b"(none)".to_vec()),
+                values => values.into_iter().find(|it| it != text.as_bytes()),
+            },
+        };
+        found.map(|reading| reading.escape_ascii().to_string())
+    }
+}
+
+impl Scenario {
+    /// The inline policy of the plugin; none where Traefik alone guards.
+    pub fn policy(&self) -> Option<Value> {
+        let Guard::Permissions(permissions) = &self.guard else { return None };
+        Some(json!({
+            "default": self.default, "trustDomains": [TRUST_DOMAIN],
+            "entries": [{"Kind": "service-intentions", "Name": DESTINATION,
+                "Sources": [{"Name": CALLER, "Permissions": permissions}]}],
+        }))
+    }
+
+    /// The router's rule beside the host.
+    pub fn rule(&self) -> &'static str {
+        match self.guard {
+            Guard::Permissions(_) => "",
+            Guard::Rule(rule) => rule,
+        }
+    }
+
+    /// A failing request as a file for `testdata/bypass`.
+    pub fn case(&self, head: &Head, reading: &str, seed: u64) -> String {
+        let text = |bytes: &[u8]| json!(bytes.iter().map(|byte| char::from(*byte)).collect::<String>()).to_string();
+        let entry = self.policy().map(|policy| policy["entries"][0].to_string()).unwrap_or_default();
+        let lines: Vec<String> = head.lines.iter().map(|line| text(line)).collect();
+        format!(
+            "# Found by the mutation fuzzer (scenario {}, seed {seed}): arrived, and can be read as {reading}\n\
+             advisories: {{fuzzer-{seed}: {}}}\ndefault: {}\ntrustDomain: {TRUST_DOMAIN}\npolicy:\n  - {entry}\n\
+             requests:\n  - {{source: {}, destination: {DESTINATION}, method: {}, target: {}, lines: [{}], expect: deny}}\n",
+            self.name,
+            json!(format!("{:?}", self.forbidden)),
+            self.default,
+            spiffe(CALLER),
+            text(&head.method),
+            text(&head.target),
+            lines.join(", "),
+        )
+    }
+}
+
+fn get(targets: &[&str]) -> Vec<Head> {
+    targets.iter().map(|target| Head::new("GET", *target)).collect()
+}
+
+/// Permissions that the plugin has to enforce in every spelling.
+pub fn guarded() -> Vec<Scenario> {
+    let admin = ["/admin", "/admin/users", "/admin/", "/admin?x=1", "/admin.json"];
+    let elsewhere = ["/", "/public/a", "/public/a%20b?x=/admin", "/a/b.c", "/adm"];
+    let outside = ["/admin", "/public/../admin", "/", "/publi", "/public/%2e%2e/admin", "/public"];
+    vec![
+        Scenario {
+            name: "deny-prefix",
+            guard: Guard::Permissions(json!([{"Action": "deny", "HTTP": {"PathPrefix": "/admin"}}])),
+            default: "allow",
+            forbidden: Forbidden::PathPrefix("/admin"),
+            harmless: get(&elsewhere),
+            targets: get(&admin),
+        },
+        Scenario {
+            name: "deny-exact",
+            guard: Guard::Permissions(json!([{"Action": "deny", "HTTP": {"PathExact": "/admin/users"}}])),
+            default: "allow",
+            forbidden: Forbidden::Path("/admin/users"),
+            harmless: get(&["/admin/users/", "/admin", "/admin/usersx", "/"]),
+            targets: get(&["/admin/users", "/admin/users?x"]),
+        },
+        Scenario {
+            name: "allow-prefix",
+            guard: Guard::Permissions(json!([{"Action": "allow", "HTTP": {"PathPrefix": "/public/"}}])),
+            default: "deny",
+            forbidden: Forbidden::PathOutside("/public/"),
+            harmless: get(&["/public/", "/public/a/b", "/public/a%20b?x=/admin", "/public/..a"]),
+            targets: get(&outside),
+        },
+        Scenario {
+            name: "deny-then-allow",
+            guard: Guard::Permissions(json!([
+                {"Action": "deny", "HTTP": {"PathPrefix": "/public/secret"}},
+                {"Action": "allow", "HTTP": {"PathPrefix": "/public/"}},
+            ])),
+            default: "deny",
+            forbidden: Forbidden::PathPrefix("/public/secret"),
+            harmless: get(&["/public/", "/public/secre", "/public/a/b"]),
+            targets: get(&["/public/secret", "/public/a/../secret", "/public/secrets/x"]),
+        },
+        Scenario {
+            name: "deny-method",
+            guard: Guard::Permissions(json!([{"Action": "deny", "HTTP": {"Methods": ["DELETE"]}}])),
+            default: "allow",
+            forbidden: Forbidden::Method("DELETE"),
+            harmless: vec![Head::new("GET", "/a"), Head::new("POST", "/a?method=DELETE"), Head::new("PURGE", "/a")],
+            targets: vec![Head::new("DELETE", "/a"), Head::new("DELETE", "/a?x=1")],
+        },
+        Scenario {
+            name: "allow-method",
+            guard: Guard::Permissions(json!([{"Action": "allow", "HTTP": {"Methods": ["GET", "POST"]}}])),
+            default: "deny",
+            forbidden: Forbidden::MethodOutside(&["GET", "POST"]),
+            harmless: vec![Head::new("GET", "/a"), Head::new("POST", "/a")],
+            targets: vec![Head::new("DELETE", "/a"), Head::new("PUT", "/a"), Head::new("HEAD", "/a")],
+        },
+        Scenario {
+            name: "deny-method-on-path",
+            guard: Guard::Permissions(json!([
+                {"Action": "deny", "HTTP": {"PathPrefix": "/admin", "Methods": ["DELETE", "POST"]}},
+                {"Action": "allow", "HTTP": {"PathPrefix": "/"}},
+            ])),
+            default: "deny",
+            forbidden: Forbidden::MethodOn("DELETE", "/admin"),
+            harmless: vec![Head::new("DELETE", "/a"), Head::new("GET", "/admin")],
+            targets: vec![Head::new("DELETE", "/admin"), Head::new("DELETE", "/admin/users")],
+        },
+    ]
+}
+
+/// The same with Traefik's router as the only guard: each has a way around.
+pub fn unguarded() -> Vec<Scenario> {
+    let weak = |name: &str, weak: &'static str, rule| {
+        let scenario = guarded().into_iter().find(|scenario| scenario.name == name);
+        scenario.map(|scenario| Scenario { name: weak, guard: Guard::Rule(rule), ..scenario })
+    };
+    [
+        weak("deny-prefix", "weak-prefix", "!PathPrefix(`/admin`)"),
+        weak("allow-prefix", "weak-outside", "PathPrefix(`/public/`)"),
+        weak("deny-method", "weak-method", "!Method(`DELETE`)"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
