@@ -20,10 +20,12 @@ pub mod host;
 pub mod inline;
 pub mod lenient;
 pub mod list;
+pub mod request_headers;
 pub mod respond;
 pub mod source;
 pub mod state;
 pub mod text;
+pub mod verified;
 
 #[cfg(target_os = "wasi")]
 mod start;
