@@ -15,7 +15,7 @@ const MAX_DECODES: usize = 2;
 /// Headers that let a request have another method than its own, with dashes and in lower case.
 pub const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// The query parameter that does the same.
+/// A query parameter that does the same, beside those with the names of the headers.
 pub const METHOD_PARAMETER: &[u8] = b"_method";
 
 /// Every path that the target could mean, the plain one first. Paths are decoded bytes where a reading decodes.
@@ -42,42 +42,37 @@ pub fn paths(target: &[u8]) -> Vec<Vec<u8>> {
 /// Every method that the request could mean, its own first.
 pub fn methods(head: &Head) -> Vec<Vec<u8>> {
     let mut found = vec![head.method.clone(), head.method.to_ascii_uppercase()];
+    let mut means = |method: &[u8]| {
+        // An override without a value overrides nothing.
+        if !method.is_empty() {
+            add(&mut found, method.to_ascii_uppercase());
+        }
+    };
     for name in METHOD_OVERRIDES {
-        found.extend(values(head, name).iter().map(|value| value.to_ascii_uppercase()));
+        lines(head, name).for_each(|(_, value)| means(value));
     }
     let query = head.target.iter().position(|byte| *byte == b'?').map_or(&b""[..], |at| &head.target[at + 1..]);
     for pair in query.split(|byte| matches!(byte, b'&' | b';' | b'?')) {
-        let name = decoded(before(pair, b'='));
-        if name.eq_ignore_ascii_case(METHOD_PARAMETER) {
-            found.push(decoded(pair.get(before(pair, b'=').len() + 1..).unwrap_or_default()).to_ascii_uppercase());
+        let (name, value) = split_at(pair, b'=');
+        let name = decoded(name);
+        let overrides = METHOD_OVERRIDES.iter().map(|it| it.as_bytes()).chain([METHOD_PARAMETER]);
+        if overrides.into_iter().any(|it| name.eq_ignore_ascii_case(it)) {
+            means(&decoded(value));
         }
     }
-    // An override without a value overrides nothing.
-    let own = head.method.is_empty();
-    found.retain(|method| own || !method.is_empty());
     found
 }
 
-/// Every value that the header `name` (lower case, with dashes) could have: each line's, each element's of a list, and all
-/// of them joined. None: no reading finds the header.
+/// Every value that a backend finds in the header `name` (lower case, with dashes) if it takes the value of a line as one:
+/// each line's, and all of them joined. None: no reading finds the header.
 pub fn values(head: &Head, name: &str) -> Vec<Vec<u8>> {
-    let lines: Vec<(bool, &[u8])> = head
-        .headers()
-        .filter(|(it, _)| folded(it).eq(name.bytes()))
-        .map(|(it, value)| (it.eq_ignore_ascii_case(name.as_bytes()), value))
-        .collect();
     let mut found: Vec<Vec<u8>> = Vec::new();
-    for (_, value) in &lines {
+    for (_, value) in lines(head, name) {
         add(&mut found, value.to_vec());
-        for element in value.split(|byte| matches!(byte, b',' | b';')) {
-            let element = element.trim_ascii();
-            add(&mut found, element.to_vec());
-            add(&mut found, element.trim_ascii().trim_quotes().to_vec());
-        }
     }
     // With the spellings that fold, and without.
     for exact in [false, true] {
-        let named: Vec<&[u8]> = lines.iter().filter(|(it, _)| !exact || *it).map(|(_, value)| *value).collect();
+        let named: Vec<&[u8]> = lines(head, name).filter(|(it, _)| !exact || *it).map(|(_, value)| value).collect();
         for glue in [b",".as_slice(), b", "] {
             if !named.is_empty() {
                 add(&mut found, named.join(glue));
@@ -87,19 +82,30 @@ pub fn values(head: &Head, name: &str) -> Vec<Vec<u8>> {
     found
 }
 
+/// [`values`], and what a backend finds that takes values for lists: each element, with its quotes and parameters, and without.
+pub fn elements(head: &Head, name: &str) -> Vec<Vec<u8>> {
+    let mut found = values(head, name);
+    for (_, value) in lines(head, name) {
+        for element in value.split(|byte| matches!(byte, b',' | b';')) {
+            let element = element.trim_ascii();
+            add(&mut found, element.to_vec());
+            let unquoted = element.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+            add(&mut found, unquoted.unwrap_or(element).to_vec());
+        }
+    }
+    found
+}
+
+/// The lines that some server takes for the header, and whether they are spelled like it.
+fn lines<'h>(head: &'h Head, name: &str) -> impl Iterator<Item = (bool, &'h [u8])> {
+    head.headers()
+        .filter(move |(it, _)| folded(it).eq(name.bytes()))
+        .map(move |(it, value)| (it.eq_ignore_ascii_case(name.as_bytes()), value))
+}
+
 /// A header's name as CGI, WSGI, PHP and others see it.
 fn folded(name: &[u8]) -> impl Iterator<Item = u8> {
     name.iter().map(|byte| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' })
-}
-
-trait TrimQuotes {
-    fn trim_quotes(&self) -> &[u8];
-}
-
-impl TrimQuotes for [u8] {
-    fn trim_quotes(&self) -> &[u8] {
-        self.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(self)
-    }
 }
 
 /// A path that every server reads alike: the usual case, and most of the time.
@@ -146,6 +152,11 @@ fn add(found: &mut Vec<Vec<u8>>, reading: Vec<u8>) {
 
 fn before(bytes: &[u8], end: u8) -> &[u8] {
     bytes.split(|byte| *byte == end).next().unwrap_or_default()
+}
+
+fn split_at(bytes: &[u8], end: u8) -> (&[u8], &[u8]) {
+    let first = before(bytes, end);
+    (first, bytes.get(first.len() + 1..).unwrap_or_default())
 }
 
 fn join<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -317,16 +328,17 @@ mod tests {
         assert!(means(&Head::new("delete", "/")));
         assert!(means(&Head::new("POST", "/").line("X_Http_Method_Override: delete")));
         assert!(means(&Head::new("POST", "/?a&%5Fmethod=DELETE")));
-        assert!(!means(&Head::new("POST", "/?method=DELETE").line("X-Method: DELETE")));
+        assert!(!means(&Head::new("POST", "/?method=DELETE&_method=").line("X-Method: DELETE")));
     }
 
     #[test]
     fn a_header_has_every_value_that_somebody_finds_in_it() {
         let head = Head::new("GET", "/").line("X-Role: user").line("x_role:  \"admin\" , b");
-        let found = values(&head, "x-role");
+        let found = elements(&head, "x-role");
         for value in ["user", "admin", "b", "user,\"admin\" , b"] {
             assert!(found.contains(&value.as_bytes().to_vec()), "{value}");
         }
-        assert!(values(&head, "x-team").is_empty());
+        assert!(!values(&head, "x-role").contains(&b"admin".to_vec()));
+        assert!(elements(&head, "x-team").is_empty());
     }
 }

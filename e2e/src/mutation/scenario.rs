@@ -32,9 +32,9 @@ pub enum Forbidden {
     MethodOn(&'static str, &'static str),
     /// A request with this value in this header.
     Header(&'static str, &'static str),
-    /// A request with a value in this header that holds this text, whatever the case.
+    /// A request with this text, in lower case, anywhere in this header, whatever the case.
     HeaderContains(&'static str, &'static str),
-    /// A request with a value that this header may not have, or without the header.
+    /// A request in which this header has not just this value.
     HeaderOutside(&'static str, &'static str),
 }
 
@@ -76,7 +76,7 @@ impl Forbidden {
                 method(&|it| it == name.as_bytes()).and_then(|_| path(&|it| it.starts_with(prefix.as_bytes())))
             }
             Self::Header(name, text) => value(name, &|it| it == text.as_bytes()),
-            Self::HeaderContains(name, text) => value(name, &|it| {
+            Self::HeaderContains(name, text) => readings::elements(head, name).into_iter().find(|it| {
                 let it = it.to_ascii_lowercase();
                 it.windows(text.len()).any(|window| window == text.as_bytes())
             }),
@@ -200,6 +200,49 @@ pub fn guarded() -> Vec<Scenario> {
             harmless: vec![Head::new("DELETE", "/a"), Head::new("GET", "/admin")],
             targets: vec![Head::new("DELETE", "/admin"), Head::new("DELETE", "/admin/users")],
         },
+        Scenario {
+            name: "deny-pattern",
+            guard: Guard::Permissions(
+                json!([{"Action": "deny", "HTTP": {"PathRegex": "/files/[^/]+/secret|/admin(/.*)?"}}]),
+            ),
+            default: "allow",
+            forbidden: Forbidden::PathPrefix("/admin/"),
+            harmless: get(&["/files/a/public", "/administrators", "/x/admin", "/"]),
+            targets: get(&["/admin/", "/admin/users", "/admin/a/b?c"]),
+        },
+        Scenario {
+            name: "deny-header",
+            guard: Guard::Permissions(
+                json!([{"Action": "deny", "HTTP": {"Header": [{"Name": "x-role", "Exact": "admin"}]}}]),
+            ),
+            default: "allow",
+            forbidden: Forbidden::Header("x-role", "admin"),
+            harmless: vec![Head::new("GET", "/"), Head::new("GET", "/").line("X-Role: user")],
+            targets: vec![Head::new("GET", "/").line("X-Role: admin"), Head::new("POST", "/a").line("x-role:admin")],
+        },
+        Scenario {
+            name: "deny-header-part",
+            guard: Guard::Permissions(json!([
+                {"Action": "deny", "HTTP": {"Header": [{"Name": "x-role", "Contains": "admin", "IgnoreCase": true}]}},
+            ])),
+            default: "allow",
+            forbidden: Forbidden::HeaderContains("x-role", "admin"),
+            harmless: vec![Head::new("GET", "/"), Head::new("GET", "/").line("X-Role: user,guest")],
+            targets: vec![
+                Head::new("GET", "/").line("X-Role: ADMIN"),
+                Head::new("GET", "/").line("x-role: user, admin"),
+            ],
+        },
+        Scenario {
+            name: "allow-header",
+            guard: Guard::Permissions(
+                json!([{"Action": "allow", "HTTP": {"Header": [{"Name": "x-role", "Exact": "user"}]}}]),
+            ),
+            default: "deny",
+            forbidden: Forbidden::HeaderOutside("x-role", "user"),
+            harmless: vec![Head::new("GET", "/").line("X-Role: user"), Head::new("GET", "/").line("x-role:  user ")],
+            targets: vec![Head::new("GET", "/"), Head::new("GET", "/").line("X-Role: admin")],
+        },
     ]
 }
 
@@ -213,6 +256,8 @@ pub fn unguarded() -> Vec<Scenario> {
         weak("deny-prefix", "weak-prefix", "!PathPrefix(`/admin`)"),
         weak("allow-prefix", "weak-outside", "PathPrefix(`/public/`)"),
         weak("deny-method", "weak-method", "!Method(`DELETE`)"),
+        weak("deny-header", "weak-header", "!Header(`X-Role`, `admin`)"),
+        weak("allow-header", "weak-allow-header", "Header(`X-Role`, `user`)"),
     ]
     .into_iter()
     .flatten()
