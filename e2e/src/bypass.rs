@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use portcullis_policy::cases::{Case, CaseFile, Values};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,8 +36,6 @@ pub struct BypassFile {
     pub strip_prefix: Option<String>,
     /// The policy and the requests as every engine knows them.
     pub file: CaseFile,
-    /// The inline policy of the plugin, with the same content.
-    pub inline: Value,
     /// What the requests have beyond that, in the same order.
     pub wires: Vec<Wired>,
 }
@@ -94,14 +92,6 @@ impl BypassFile {
             }
             wires.push(wired);
         }
-        let inline = json!({
-            "default": fields.get("default").unwrap_or(&json!("deny")),
-            "trustDomains": [fields.get("trustDomain").context("`trustDomain` is missing")?],
-            "entries": fields.get("policy").context("`policy` is missing")?,
-        });
-        if fields.contains_key("protocols") || fields.contains_key("policyFrom") {
-            bail!("only `policy` is handed on to the plugin");
-        }
         let mut file: CaseFile = serde_json::from_value(value).context("reading the policy tests")?;
         for (case, wired) in file.requests.iter_mut().zip(&mut wires) {
             let ordinary = case
@@ -111,16 +101,7 @@ impl BypassFile {
             wired.lines = ordinary.chain(wired.lines.drain(..)).collect();
             case.headers = headers(&wired.head(case, "host"));
         }
-        Ok(BypassFile { name, advisories, strip_prefix, file, inline, wires })
-    }
-
-    /// The destination of all requests: a router guards one.
-    pub fn destination(&self) -> Result<&str> {
-        let first = &self.file.requests.first().context("no requests")?.destination;
-        if self.file.requests.iter().any(|case| case.destination != *first) {
-            bail!("the requests have several destinations");
-        }
-        Ok(first)
+        Ok(BypassFile { name, advisories, strip_prefix, file, wires })
     }
 }
 

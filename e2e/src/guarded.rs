@@ -1,4 +1,4 @@
-//! Traefik with one plain router for each of several services, each with middlewares of its own: inline mode, no sidecar.
+//! Traefik with one plain router for each of several services, each with a plugin and a snapshot of its own; no sidecar.
 //!
 //! Every router is on two entry points: `websecure` with Traefik's defaults, and `lenient`, where paths come as they are.
 
@@ -7,13 +7,15 @@ use std::fs;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use portcullis_policy::cases::CaseFile;
+use portcullis_policy::compile;
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, Caller};
 use crate::client::Client;
 use crate::parts::Parts;
-use crate::traefik::{self, Options, Plugin, Traefik};
+use crate::traefik::{self, GUEST_POLICY, Options, Plugin, Traefik};
 
 /// How long a router may take to appear.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,12 +27,21 @@ pub struct Guarded {
     pub name: String,
     /// What else has to match beside the host, in Traefik's rule language; empty for nothing.
     pub rule: String,
-    /// The plugin's configuration; without one the router has no guard but its rule.
-    pub guard: Option<Value>,
+    /// The policy that the plugin has; without one there is no plugin, and no guard but the rule.
+    pub policy: Option<Compiled>,
     /// A prefix that Traefik strips after the guard.
     pub strip_prefix: Option<String>,
     /// The backend.
     pub url: String,
+}
+
+/// A policy, ready for the plugin.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// The service that is guarded.
+    pub destination: String,
+    /// The snapshot.
+    pub snapshot: Vec<u8>,
 }
 
 /// One of the two ways in.
@@ -64,12 +75,33 @@ impl Guarded {
     }
 }
 
+impl Compiled {
+    /// Compiles the policy of a policy test. What the policy core does not understand is an error here: it would deny everything,
+    /// and nothing would be tested.
+    pub fn new(name: &str, file: &CaseFile) -> Result<Compiled> {
+        let (policy, mut problems) = file.policy(name);
+        let (snapshot, more) = compile(&policy, 1, 0);
+        problems.extend(more);
+        ensure!(problems.is_empty(), "{name}: {problems:?}");
+        let first = &file.requests.first().context("no requests")?.destination;
+        ensure!(file.requests.iter().all(|case| case.destination == *first), "{name}: several destinations");
+        Ok(Compiled { destination: first.clone(), snapshot })
+    }
+}
+
 impl Gateway {
     /// Starts Traefik and waits for every router.
     pub async fn start(parts: &Parts, services: &[Guarded]) -> Result<Gateway> {
         let folder = tempfile::Builder::new().prefix("portcullis-").tempdir().context("making a folder")?;
         let dynamic = folder.path().join("dynamic");
         fs::create_dir_all(&dynamic)?;
+        let snapshots = folder.path().join("snapshots");
+        fs::create_dir_all(&snapshots)?;
+        for service in services {
+            if let Some(policy) = &service.policy {
+                fs::write(snapshots.join(snapshot(service)), &policy.snapshot)?;
+            }
+        }
         let authority = Authority::new("guarded")?;
         let ca = folder.path().join("ca.pem");
         fs::write(&ca, authority.pem())?;
@@ -88,7 +120,7 @@ impl Gateway {
             binary: parts.traefik.clone(),
             folder: folder.path().join("traefik"),
             dynamic,
-            plugins: vec![Plugin::portcullis(parts, None)],
+            plugins: vec![Plugin::portcullis(parts, Some(snapshots))],
             access_log: false,
             trusts_local_front: false,
             environment: Vec::new(),
@@ -125,12 +157,9 @@ impl Gateway {
     }
 }
 
-/// The plugin's configuration for a whole inline policy. As text: what is inside keeps its types.
-pub fn inline(destination: &str, policy: &Value) -> Value {
-    json!({
-        "destination": destination, "policy": policy.to_string(), "clientCertificate": "verifiedByTraefik",
-        "logDenied": "off",
-    })
+/// The file with a service's policy.
+fn snapshot(service: &Guarded) -> String {
+    format!("{}.snapshot", service.name)
 }
 
 fn http(services: &[Guarded]) -> Value {
@@ -141,9 +170,12 @@ fn http(services: &[Guarded]) -> Value {
     for service in services {
         let name = service.name.as_str();
         let mut middlewares = vec!["certificate".to_owned()];
-        if let Some(guard) = &service.guard {
+        if let Some(policy) = &service.policy {
             middlewares.push(format!("guard-{name}"));
-            http["middlewares"][format!("guard-{name}")] = json!({"plugin": {"portcullis": guard}});
+            http["middlewares"][format!("guard-{name}")] = json!({"plugin": {"portcullis": {
+                "destination": policy.destination, "snapshot": format!("{GUEST_POLICY}/{}", snapshot(service)),
+                "clientCertificate": "verifiedByTraefik", "logDenied": "off",
+            }}});
         }
         if let Some(prefix) = &service.strip_prefix {
             middlewares.push(format!("strip-{name}"));

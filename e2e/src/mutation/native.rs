@@ -5,10 +5,8 @@ use std::fmt;
 use anyhow::{Context as _, Result, ensure};
 use portcullis_policy::Verdict;
 use portcullis_policy::cases::{Case, CaseFile, Runner, Values};
-use serde_json::json;
 
-use crate::certificates::{TRUST_DOMAIN, spiffe};
-use crate::mutation::scenario::{CALLER, DESTINATION, Scenario};
+use crate::mutation::scenario::Scenario;
 use crate::mutation::vary;
 use crate::wire::Head;
 
@@ -31,11 +29,7 @@ pub struct Allowed {
 impl Core {
     /// Compiles it. What the policy core does not understand of it is an error here: it would deny everything.
     pub fn new(scenario: &Scenario) -> Result<Core> {
-        let policy = scenario.policy().context("the scenario has no policy")?;
-        let file: CaseFile = serde_json::from_value(json!({
-            "default": scenario.default, "trustDomain": TRUST_DOMAIN, "policy": policy["entries"],
-            "requests": [{"source": spiffe(CALLER), "destination": DESTINATION, "expect": "deny"}],
-        }))?;
+        let file = scenario.policy()?.context("the scenario has no policy")?;
         let runner = file.runner(scenario.name)?;
         ensure!(runner.problems.is_empty(), "{:?}", runner.problems);
         let case = file.requests.first().cloned().context("one request")?;

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 
 use crate::certificates::spiffe;
 use crate::echo::Echo;
-use crate::guarded::{self, ENTRIES, Entry, Gateway, Guarded};
-use crate::mutation::scenario::{CALLER, DESTINATION, Scenario};
+use crate::guarded::{Compiled, ENTRIES, Entry, Gateway, Guarded};
+use crate::mutation::scenario::{CALLER, Scenario};
 use crate::mutation::vary;
 use crate::parts::Parts;
 use crate::wire::{Head, Wire};
@@ -104,7 +104,7 @@ impl Course {
             services.push(Guarded {
                 name: scenario.name.to_owned(),
                 rule: scenario.rule().to_owned(),
-                guard: scenario.policy().map(|policy| guarded::inline(DESTINATION, &policy)),
+                policy: scenario.policy()?.map(|file| Compiled::new(scenario.name, &file)).transpose()?,
                 strip_prefix: None,
                 url: echo.url(),
             });

@@ -1,5 +1,7 @@
 //! Policies to get around, each with what it forbids in plain words, and requests to begin from.
 
+use anyhow::Result;
+use portcullis_policy::cases::CaseFile;
 use serde_json::{Value, json};
 
 use crate::certificates::{TRUST_DOMAIN, spiffe};
@@ -72,9 +74,9 @@ impl Forbidden {
             Self::PathOutside(prefix) => path(&|it| !it.starts_with(prefix.as_bytes())),
             Self::Method(name) => method(&|it| it == name.as_bytes()),
             Self::MethodOutside(names) => method(&|it| !names.iter().any(|name| it == name.as_bytes())),
-            Self::MethodOn(name, prefix) => {
-                method(&|it| it == name.as_bytes()).and_then(|_| path(&|it| it.starts_with(prefix.as_bytes())))
-            }
+            Self::MethodOn(name, prefix) => method(&|it| it == name.as_bytes()).and_then(|method| {
+                path(&|it| it.starts_with(prefix.as_bytes())).map(|path| [method, path].join(&b' '))
+            }),
             Self::Header(name, text) => value(name, &|it| it == text.as_bytes()),
             Self::HeaderContains(name, text) => readings::elements(head, name).into_iter().find(|it| {
                 let it = it.to_ascii_lowercase();
@@ -90,14 +92,14 @@ impl Forbidden {
 }
 
 impl Scenario {
-    /// The inline policy of the plugin; none where Traefik alone guards.
-    pub fn policy(&self) -> Option<Value> {
-        let Guard::Permissions(permissions) = &self.guard else { return None };
-        Some(json!({
-            "default": self.default, "trustDomains": [TRUST_DOMAIN],
-            "entries": [{"Kind": "service-intentions", "Name": DESTINATION,
-                "Sources": [{"Name": CALLER, "Permissions": permissions}]}],
-        }))
+    /// The policy as a policy test with one request; none where Traefik alone guards.
+    pub fn policy(&self) -> Result<Option<CaseFile>> {
+        let Guard::Permissions(permissions) = &self.guard else { return Ok(None) };
+        let file = json!({
+            "default": self.default, "trustDomain": TRUST_DOMAIN, "policy": [intention(permissions)],
+            "requests": [{"source": spiffe(CALLER), "destination": DESTINATION, "expect": "deny"}],
+        });
+        Ok(Some(serde_json::from_value(file)?))
     }
 
     /// The router's rule beside the host.
@@ -111,7 +113,10 @@ impl Scenario {
     /// A failing request as a file for `testdata/bypass`.
     pub fn case(&self, head: &Head, reading: &str, seed: u64) -> String {
         let text = |bytes: &[u8]| json!(bytes.iter().map(|byte| char::from(*byte)).collect::<String>()).to_string();
-        let entry = self.policy().map(|policy| policy["entries"][0].to_string()).unwrap_or_default();
+        let entry = match &self.guard {
+            Guard::Permissions(permissions) => intention(permissions).to_string(),
+            Guard::Rule(rule) => (*rule).to_owned(),
+        };
         let lines: Vec<String> = head.lines.iter().map(|line| text(line)).collect();
         format!(
             "# Found by the mutation fuzzer (scenario {}, seed {seed}): arrived, and can be read as {reading}\n\
@@ -126,6 +131,11 @@ impl Scenario {
             lines.join(", "),
         )
     }
+}
+
+fn intention(permissions: &Value) -> Value {
+    let source = json!({"Name": CALLER, "Permissions": permissions});
+    json!({"Kind": "service-intentions", "Name": DESTINATION, "Sources": [source]})
 }
 
 fn get(targets: &[&str]) -> Vec<Head> {
