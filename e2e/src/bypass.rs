@@ -133,9 +133,9 @@ pub fn arrived(case: &Case, head: &Head, path: &[u8]) -> Case {
 /// Headers as a policy test has them, without the host.
 fn headers(head: &Head) -> BTreeMap<String, Values> {
     let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in head.headers() {
+    for (name, value) in head.unfolded() {
         if !name.eq_ignore_ascii_case(b"host") {
-            headers.entry(text(name).to_lowercase()).or_default().push(text(value));
+            headers.entry(text(&name).to_lowercase()).or_default().push(text(&value));
         }
     }
     headers.into_iter().map(|(name, values)| (name, Values::Many(values))).collect()

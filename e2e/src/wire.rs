@@ -60,6 +60,26 @@ impl Head {
         })
     }
 
+    /// The headers as Go's server, and so the plugin, has them: a line that begins with white space is a part of the one before,
+    /// after a space; white space is cut off at the ends of lines, but not of what they make together.
+    pub fn unfolded(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut headers: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        for line in &self.lines {
+            match (headers.last_mut(), line.first()) {
+                (Some((_, value)), Some(b' ' | b'\t')) => {
+                    value.push(b' ');
+                    value.extend_from_slice(line.trim_ascii());
+                }
+                _ => {
+                    let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+                    let value = line.get(colon + 1..).unwrap_or_default().trim_ascii();
+                    headers.push((line[..colon].to_vec(), value.to_vec()));
+                }
+            }
+        }
+        headers
+    }
+
     /// The header lines as name and value, the value without the space around it. A line without a colon is all name.
     pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.iter().map(|line| {
@@ -206,5 +226,8 @@ mod tests {
         assert_eq!(Head::parse(&head.bytes()).as_ref(), Some(&head));
         assert_eq!(head.headers().nth(1), Some((b"X_\xff".as_slice(), b"1".as_slice())));
         assert_eq!(Head::parse(b"GET\r\n\r\n"), None);
+        let folded = Head::new("GET", "/").line("A: b").line("\t ").line(" c").line("D:");
+        let unfolded = [(b"A".to_vec(), b"b  c".to_vec()), (b"D".to_vec(), Vec::new())];
+        assert_eq!(folded.unfolded(), unfolded);
     }
 }

@@ -45,9 +45,9 @@ impl Core {
         method.clone_into(&mut self.case.method);
         target.clone_into(&mut self.case.path);
         self.case.headers.clear();
-        for (name, value) in head.headers() {
-            let name = String::from_utf8_lossy(name).to_lowercase();
-            let value = String::from_utf8_lossy(value).into_owned();
+        for (name, value) in head.unfolded() {
+            let name = String::from_utf8_lossy(&name).to_lowercase();
+            let value = String::from_utf8_lossy(&value).into_owned();
             match self.case.headers.entry(name).or_insert_with(|| Values::Many(Vec::new())) {
                 Values::Many(values) => values.push(value),
                 Values::One(_) => {}
