@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, ensure};
 use portcullis_policy::Verdict;
 use portcullis_policy::cases::{Case, CaseFile, Runner, Values};
+use portcullis_policy::headers::is_token;
 
 use crate::mutation::scenario::Scenario;
 use crate::mutation::vary;
@@ -36,8 +37,11 @@ impl Core {
         Ok(Core { file, runner, case })
     }
 
-    /// Whether the policy allows the request as it was sent, as if nobody had looked at it before.
+    /// Whether the policy allows the request as it was sent, as if nobody had looked at its target before.
     pub fn allows(&mut self, head: &Head) -> bool {
+        if !is_taken_by_go(head) {
+            return false;
+        }
         // What is not text never reaches the policy: the plugin refuses it.
         let (Ok(method), Ok(target)) = (str::from_utf8(&head.method), str::from_utf8(&head.target)) else {
             return false;
@@ -63,6 +67,13 @@ impl fmt::Debug for Core {
     }
 }
 
+/// Whether Go's server makes anything of the header lines; it answers 400 to the others.
+fn is_taken_by_go(head: &Head) -> bool {
+    let is_value = |value: &[u8]| value.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+    let is_name = |name: &[u8]| str::from_utf8(name).is_ok_and(is_token);
+    head.unfolded().iter().all(|(name, value)| is_name(name) && is_value(value))
+}
+
 /// Puts variants to `allows`: how many were allowed, and the first forbidden one of them.
 pub fn attack(
     scenario: &Scenario,
@@ -75,7 +86,9 @@ pub fn attack(
         let head = vary::variant(scenario, seed, number);
         if allows(&head) {
             allowed += 1;
-            if let Some(reading) = scenario.forbidden.reading(&head) {
+            // Nobody forwards folded lines as they are.
+            let lines = head.unfolded().into_iter().map(|(name, value)| [name, value].join(&b": "[..])).collect();
+            if let Some(reading) = scenario.forbidden.reading(&Head { lines, ..head.clone() }) {
                 return (allowed, Some(Allowed { head, reading }));
             }
         }

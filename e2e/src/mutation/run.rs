@@ -13,7 +13,7 @@ use crate::guarded::{Compiled, ENTRIES, Entry, Gateway, Guarded};
 use crate::mutation::scenario::{CALLER, Scenario};
 use crate::mutation::vary;
 use crate::parts::Parts;
-use crate::wire::{Head, Wire};
+use crate::wire::{Head, Reply, Wire};
 
 /// Connections that send at the same time.
 const SENDERS: usize = 12;
@@ -21,6 +21,8 @@ const SENDERS: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most requests that are sent to make one failing request smaller.
 const SHRINK_REQUESTS: usize = 300;
+/// What only the plugin answers with.
+const REFUSAL: &str = "application/problem+json";
 /// The header that tells requests apart.
 const NUMBER: &str = "X-Variant";
 
@@ -48,6 +50,8 @@ struct Arrival {
 pub struct Outcome {
     /// Requests with an answer, by its status.
     pub statuses: BTreeMap<u16, u64>,
+    /// Requests that the plugin has refused; Traefik refuses some before.
+    pub refused: u64,
     /// Requests whose connection was closed without an answer.
     pub unanswered: u64,
     /// Requests that have arrived at a backend.
@@ -131,11 +135,12 @@ impl Course {
             (0..SENDERS).map(|_| tokio::spawn(send_some(Arc::clone(self), Arc::clone(&turn), seed, count))).collect();
         let (mut outcome, mut sent) = (Outcome::default(), HashMap::new());
         for sender in senders {
-            let (statuses, numbers, unanswered) = sender.await.context("a sender")??;
-            for (status, times) in statuses {
+            let (part, numbers) = sender.await.context("a sender")??;
+            for (status, times) in part.statuses {
                 *outcome.statuses.entry(status).or_default() += times;
             }
-            outcome.unanswered += unanswered;
+            outcome.refused += part.refused;
+            outcome.unanswered += part.unanswered;
             sent.extend(numbers);
         }
         outcome.elapsed = started.elapsed();
@@ -156,11 +161,11 @@ impl Course {
     /// If another thread has panicked in here.
     pub async fn send(&self, scenario: usize, entry: Entry, head: &Head) -> Result<(Option<u16>, Option<String>)> {
         let number = self.next.fetch_add(1, Ordering::SeqCst);
-        let status = exchange(&mut self.wire(scenario, entry)?, &self.numbered(scenario, head, number)).await;
+        let reply = exchange(&mut self.wire(scenario, entry)?, &self.numbered(scenario, head, number)).await;
         let mut arrivals = self.arrivals.lock().unwrap();
         let found = arrivals.iter().find(|arrival| arrival.number.is_none_or(|it| it == number)).cloned();
         arrivals.clear();
-        Ok((status, found.map(|arrival| arrival.reading)))
+        Ok((reply.map(|reply| reply.status), found.map(|arrival| arrival.reading)))
     }
 
     /// Takes away from a failing request whatever it does not need to fail.
@@ -209,16 +214,16 @@ impl Course {
     }
 }
 
-/// Statuses with their numbers, the turn of each request's number, and how many had no answer.
-type Sent = (BTreeMap<u16, u64>, Vec<(u64, u64)>, u64);
+/// What one sender has seen, and the turn of each request's number.
+type Sent = (Outcome, Vec<(u64, u64)>);
 
 async fn send_some(course: Arc<Course>, turn: Arc<AtomicU64>, seed: u64, count: u64) -> Result<Sent> {
     let mut wires: HashMap<(usize, Entry), Wire> = HashMap::new();
-    let (mut statuses, mut numbers, mut unanswered) = (BTreeMap::new(), Vec::new(), 0);
+    let (mut outcome, mut numbers) = (Outcome::default(), Vec::new());
     loop {
         let turn = turn.fetch_add(1, Ordering::SeqCst);
         if turn >= count {
-            return Ok((statuses, numbers, unanswered));
+            return Ok((outcome, numbers));
         }
         let (scenario, entry) = course.place(turn);
         let number = course.next.fetch_add(1, Ordering::SeqCst);
@@ -230,14 +235,17 @@ async fn send_some(course: Arc<Course>, turn: Arc<AtomicU64>, seed: u64, count: 
             std::collections::hash_map::Entry::Vacant(place) => place.insert(course.wire(scenario, entry)?),
         };
         match exchange(wire, &head).await {
-            Some(status) => *statuses.entry(status).or_default() += 1,
-            None => unanswered += 1,
+            Some(reply) => {
+                *outcome.statuses.entry(reply.status).or_default() += 1;
+                outcome.refused += u64::from(reply.text.contains(REFUSAL));
+            }
+            None => outcome.unanswered += 1,
         }
     }
 }
 
-async fn exchange(wire: &mut Wire, head: &Head) -> Option<u16> {
-    tokio::time::timeout(PATIENCE, wire.send(head)).await.ok()?.ok().map(|reply| reply.status)
+async fn exchange(wire: &mut Wire, head: &Head) -> Option<Reply> {
+    tokio::time::timeout(PATIENCE, wire.send(head)).await.ok()?.ok()
 }
 
 fn number(head: &Head) -> Option<u64> {

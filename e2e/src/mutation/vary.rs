@@ -155,7 +155,9 @@ fn bend_target(rng: &mut Rng, target: &mut Vec<u8>) {
         13 => {
             target.splice(at..at, word(rng, &DOTS));
         }
-        14 => target.insert(at, rng.u8(..)),
+        // Go refuses most raw bytes: mostly those that it takes.
+        14 if rng.bool() => target.insert(at, rng.u8(..)),
+        14 => target.insert(at, *pick(rng, b"!$&'()*+,-.:;=@[]^_`{|}~\"<>%").unwrap_or(&b';')),
         _ => {
             if let Some(byte) = target.get_mut(at) {
                 *byte = if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
@@ -216,7 +218,7 @@ fn bend_method(rng: &mut Rng, head: &mut Head) {
         }
         _ => {
             let at = rng.usize(..=head.method.len());
-            head.method.insert(at, rng.u8(..));
+            head.method.insert(at, *pick(rng, b"-_.!~ aA0\t\0").unwrap_or(&b'-'));
         }
     }
 }
@@ -295,15 +297,16 @@ fn respell(rng: &mut Rng, name: &str) -> Vec<u8> {
 
 /// One header field in one of the ways to write it.
 fn header_line(rng: &mut Rng, name: &[u8], value: &[u8]) -> Vec<Vec<u8>> {
-    match rng.u8(..12) {
+    match rng.u8(..32) {
         0 => vec![[name, b" : ", value].concat()],
-        1 => vec![[name, b":", value].concat()],
-        // Folded over two lines.
-        2 => vec![[name, b":"].concat(), [b" ", value].concat()],
-        3 => vec![[name, b": x"].concat(), [b"\t", value].concat()],
-        4 => vec![[name, b":\t", value, b" "].concat()],
-        5 => vec![[b" ", name, b": ", value].concat()],
-        6 => vec![[name, b": ", value, b"\0"].concat()],
+        1 => vec![[b" ", name, b": ", value].concat()],
+        2 => vec![[name, b": ", value, b"\0"].concat()],
+        3..=5 => vec![[name, b":", value].concat()],
+        6..=8 => vec![[name, b":\t", value, b" "].concat()],
+        // Folded over several lines.
+        9 => vec![[name, b":"].concat(), [b" ", value].concat()],
+        10 => vec![[name, b": x"].concat(), [b"\t", value].concat()],
+        11..=12 => vec![[name, b": ", value].concat(), b" \t ".to_vec()],
         _ => vec![[name, b": ", value].concat()],
     }
 }
