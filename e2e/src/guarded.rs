@@ -44,17 +44,21 @@ pub struct Compiled {
     pub snapshot: Vec<u8>,
 }
 
-/// One of the two ways in.
+/// One of the ways in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Entry {
-    /// Traefik's defaults.
+    /// Traefik's defaults, by HTTP/1.1.
     Default,
-    /// `sanitizePath: false`.
+    /// `sanitizePath: false`, by HTTP/1.1.
     Lenient,
+    /// `sanitizePath: false`, by HTTP/2.
+    Http2,
 }
 
-/// Both ways in.
-pub const ENTRIES: [Entry; 2] = [Entry::Default, Entry::Lenient];
+/// The ways in by HTTP/1.1.
+pub const HTTP1: [Entry; 2] = [Entry::Default, Entry::Lenient];
+/// All ways in.
+pub const ENTRIES: [Entry; 3] = [Entry::Default, Entry::Lenient, Entry::Http2];
 
 /// The running gateway.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ pub struct Gateway {
     /// Traefik itself.
     pub traefik: Traefik,
     authority: Authority,
-    /// One client for each way in and identity, since each costs a key.
+    /// One client for each way in and identity, since an identity costs a key.
     clients: Mutex<HashMap<(Entry, Vec<String>), Client>>,
     // Kept for its drop.
     _folder: tempfile::TempDir,
@@ -145,7 +149,7 @@ impl Gateway {
         }
         let address = match entry {
             Entry::Default => self.traefik.secure(),
-            Entry::Lenient => self.traefik.lenient(),
+            Entry::Lenient | Entry::Http2 => self.traefik.lenient(),
         };
         let identity = match uris {
             [] => None,

@@ -29,4 +29,5 @@ pub mod sidecar;
 pub mod tour;
 pub mod traefik;
 pub mod wire;
+pub mod wire2;
 pub mod world;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portcullis_e2e::bypass::{self, BypassFile};
 use portcullis_e2e::echo::Echo;
-use portcullis_e2e::guarded::{Compiled, ENTRIES, Entry, Gateway, Guarded};
+use portcullis_e2e::guarded::{Compiled, Entry, Gateway, Guarded, HTTP1};
 use portcullis_e2e::mutation::readings;
 use portcullis_e2e::parts::{self, Parts};
 use portcullis_e2e::report;
@@ -52,7 +52,7 @@ async fn everything(parts: &Parts, with_plugin: bool) -> (usize, BTreeMap<String
     let (mut n_requests, mut failures) = (0, BTreeMap::new());
     for ward in &wards {
         let failures: &mut Vec<String> = failures.entry(ward.file.name.clone()).or_default();
-        for entry in ENTRIES {
+        for entry in HTTP1 {
             for index in 0..ward.file.wires.len() {
                 n_requests += 1;
                 let wrong = through_traefik(&gateway, ward, entry, index).await;

@@ -11,6 +11,7 @@ use portcullis_e2e::mutation::run::{Course, Outcome};
 use portcullis_e2e::mutation::scenario;
 use portcullis_e2e::parts::Parts;
 use portcullis_e2e::report;
+use portcullis_e2e::wire2::RESET;
 
 /// Variants through the plugin.
 const VARIANTS: u64 = 50_000;
@@ -84,6 +85,7 @@ async fn no_spelling_of_a_forbidden_request_reaches_a_backend_that_understands_i
     assert!(outcome.arrived > count / 20, "only {} of {count} arrived", outcome.arrived);
     assert!(outcome.refused > count / 10, "only {} of {count} were refused by the plugin", outcome.refused);
     assert!(outcome.unanswered < count / 20, "{} of {count} had no answer", outcome.unanswered);
+    assert!(outcome.statuses.get(&RESET).is_some_and(|reset| *reset < count / 4), "{:?}", outcome.statuses);
 }
 
 #[tokio::test(flavor = "multi_thread")]

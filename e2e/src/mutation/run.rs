@@ -14,6 +14,7 @@ use crate::mutation::scenario::{CALLER, Scenario};
 use crate::mutation::vary;
 use crate::parts::Parts;
 use crate::wire::{Head, Reply, Wire};
+use crate::wire2::Wire2;
 
 /// Connections that send at the same time.
 const SENDERS: usize = 12;
@@ -123,7 +124,7 @@ impl Course {
         &self.scenarios
     }
 
-    /// Sends this many variants, spread over the scenarios and both ways in.
+    /// Sends this many variants, spread over the scenarios and ways in.
     ///
     /// # Panics
     /// If another thread has panicked in here.
@@ -194,9 +195,13 @@ impl Course {
         (at(turn % count), ENTRIES[at(turn / count % ENTRIES.len() as u64)])
     }
 
-    fn wire(&self, scenario: usize, entry: Entry) -> Result<Wire> {
+    fn wire(&self, scenario: usize, entry: Entry) -> Result<AnyWire> {
         let client = self.gateway.client(entry, &[spiffe(CALLER)])?;
-        Ok(Wire::new(client, &format!("{}.localhost", self.scenarios[scenario].name)))
+        let host = format!("{}.localhost", self.scenarios[scenario].name);
+        Ok(match entry {
+            Entry::Default | Entry::Lenient => AnyWire::One(Wire::new(client, &host)),
+            Entry::Http2 => AnyWire::Two(Wire2::new(&client, &host)),
+        })
     }
 
     /// The request with its host and number before its own lines: a folded first line then spoils nothing but the number's end.
@@ -218,7 +223,7 @@ impl Course {
 type Sent = (Outcome, Vec<(u64, u64)>);
 
 async fn send_some(course: Arc<Course>, turn: Arc<AtomicU64>, seed: u64, count: u64) -> Result<Sent> {
-    let mut wires: HashMap<(usize, Entry), Wire> = HashMap::new();
+    let mut wires: HashMap<(usize, Entry), AnyWire> = HashMap::new();
     let (mut outcome, mut numbers) = (Outcome::default(), Vec::new());
     loop {
         let turn = turn.fetch_add(1, Ordering::SeqCst);
@@ -244,8 +249,20 @@ async fn send_some(course: Arc<Course>, turn: Arc<AtomicU64>, seed: u64, count: 
     }
 }
 
-async fn exchange(wire: &mut Wire, head: &Head) -> Option<Reply> {
-    tokio::time::timeout(PATIENCE, wire.send(head)).await.ok()?.ok()
+/// A connection of either version of the protocol.
+enum AnyWire {
+    One(Wire),
+    Two(Wire2),
+}
+
+async fn exchange(wire: &mut AnyWire, head: &Head) -> Option<Reply> {
+    let answer = async {
+        match wire {
+            AnyWire::One(wire) => wire.send(head).await,
+            AnyWire::Two(wire) => wire.send(head).await,
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
 }
 
 fn number(head: &Head) -> Option<u64> {
