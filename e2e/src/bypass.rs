@@ -18,7 +18,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use portcullis_policy::cases::{Case, CaseFile, Values};
+use portcullis_authoring::cases::{Case, CaseFile, Values};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

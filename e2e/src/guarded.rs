@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use portcullis_policy::cases::CaseFile;
-use portcullis_policy::compile;
+use portcullis_authoring::cases::CaseFile;
+use portcullis_authoring::compile;
 use serde_json::{Value, json};
 
 use crate::certificates::{Authority, Caller};

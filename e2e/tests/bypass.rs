@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use portcullis_authoring::cases::Expected;
 use portcullis_e2e::bypass::{self, BypassFile};
 use portcullis_e2e::echo::Echo;
 use portcullis_e2e::guarded::{Compiled, Entry, Gateway, Guarded, HTTP1};
@@ -12,7 +13,6 @@ use portcullis_e2e::parts::{self, Parts};
 use portcullis_e2e::report;
 use portcullis_e2e::wire::{Head, Wire};
 use portcullis_policy::Verdict;
-use portcullis_policy::cases::Expected;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);

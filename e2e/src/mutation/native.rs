@@ -3,8 +3,8 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
+use portcullis_authoring::cases::{Case, CaseFile, Runner, Values};
 use portcullis_policy::Verdict;
-use portcullis_policy::cases::{Case, CaseFile, Runner, Values};
 use portcullis_policy::headers::is_token;
 
 use crate::mutation::scenario::Scenario;

@@ -1,7 +1,7 @@
 //! Policies to get around, each with what it forbids in plain words, and requests to begin from.
 
 use anyhow::Result;
-use portcullis_policy::cases::CaseFile;
+use portcullis_authoring::cases::CaseFile;
 use serde_json::{Value, json};
 
 use crate::certificates::{TRUST_DOMAIN, spiffe};
