@@ -9,9 +9,11 @@
 //! | `uris` | request | the URI names of the client's certificate, instead of `source`; such a case is not run natively |
 //! | `target` | request | the request target on the wire, where it is not `path`; `path` may then be left out |
 //! | `lines` | request | header lines as they are on the wire, beside `headers`; natively they are read as headers |
+//! | `body` | request | what follows the head on the wire |
+//! | `expect: any` | request | nothing is expected of the answer, but no second request may arrive; never native |
 //! | `arrives`, `never` | request | texts that must, and must not, be in what the backend receives, if it receives anything |
 //!
-//! Every character up to U+00FF in `target` and `lines` is the byte of that number.
+//! Every character up to U+00FF in `target`, `lines` and `body` is the byte of that number.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,13 +53,18 @@ pub struct Wired {
     /// See the table above.
     pub lines: Vec<String>,
     /// See the table above.
+    pub body: String,
+    /// Whether `expect` is `any`.
+    #[serde(skip)]
+    pub any: bool,
+    /// See the table above.
     pub arrives: Vec<String>,
     /// See the table above.
     pub never: Vec<String>,
 }
 
 /// The names of [`Wired`]'s fields in a file.
-const WIRED: [&str; 5] = ["uris", "target", "lines", "arrives", "never"];
+const WIRED: [&str; 6] = ["uris", "target", "lines", "body", "arrives", "never"];
 
 /// Every file of `testdata/bypass`, by name.
 pub fn files() -> Result<Vec<BypassFile>> {
@@ -86,7 +93,11 @@ impl BypassFile {
         for request in requests {
             let request = request.as_object_mut().context("a request is no mapping")?;
             let taken = WIRED.iter().filter_map(|field| request.remove_entry(*field)).collect();
-            let wired: Wired = serde_json::from_value(Value::Object(taken)).context("reading a request")?;
+            let mut wired: Wired = serde_json::from_value(Value::Object(taken)).context("reading a request")?;
+            wired.any = request.get("expect").is_some_and(|expect| expect == "any");
+            if wired.any {
+                request.insert("expect".to_owned(), json!("deny"));
+            }
             if let (Some(target), None) = (&wired.target, request.get("path")) {
                 request.insert("path".to_owned(), json!(target));
             }
@@ -109,6 +120,16 @@ impl Wired {
     /// The URI names of the client's certificate; empty: no certificate.
     pub fn uris(&self, case: &Case) -> Vec<String> {
         self.uris.clone().unwrap_or_else(|| case.source.iter().cloned().collect())
+    }
+
+    /// Whether only the wire can show what comes of it.
+    pub fn is_wire_only(&self) -> bool {
+        self.uris.is_some() || self.any
+    }
+
+    /// What follows the head on the wire.
+    pub fn body(&self) -> Vec<u8> {
+        bytes(&self.body)
     }
 
     /// The request on the wire.

@@ -124,6 +124,11 @@ impl Wire {
 
     /// Sends a request and reads the whole answer. A connection that breaks is an error, and the next request has a new one.
     pub async fn send(&mut self, head: &Head) -> Result<Reply> {
+        self.send_with(head, &[]).await
+    }
+
+    /// `send` with something behind the head.
+    pub async fn send_with(&mut self, head: &Head, body: &[u8]) -> Result<Reply> {
         let mut stream = match self.open.take() {
             Some(stream) => stream,
             None => {
@@ -131,7 +136,7 @@ impl Wire {
                 self.client.open(&self.server_name).await?
             }
         };
-        stream.write_all(&head.bytes()).await.context("sending")?;
+        stream.write_all(&[&head.bytes(), body].concat()).await.context("sending")?;
         stream.flush().await.context("sending")?;
         let (reply, stays) = self.reply(&mut *stream, head.method == b"HEAD").await?;
         // More than one answer to one request: nothing that follows could be told apart.
