@@ -17,7 +17,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use portcullis_authoring::cases::{Case, CaseFile, Values};
@@ -73,7 +72,9 @@ pub fn files() -> Result<Vec<BypassFile>> {
     for entry in fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            files.push(BypassFile::read(&path).with_context(|| format!("reading {}", path.display()))?);
+            let name = path.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?;
+            let file = BypassFile::parse(name, &fs::read_to_string(&path)?);
+            files.push(file.with_context(|| format!("reading {}", path.display()))?);
         }
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
@@ -81,9 +82,9 @@ pub fn files() -> Result<Vec<BypassFile>> {
 }
 
 impl BypassFile {
-    fn read(path: &Path) -> Result<BypassFile> {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).context("a file without a name")?.to_owned();
-        let mut value: Value = serde_saphyr::from_str(&fs::read_to_string(path)?)?;
+    /// Reads the text of one file.
+    pub fn parse(name: &str, text: &str) -> Result<BypassFile> {
+        let mut value: Value = serde_saphyr::from_str(text)?;
         let fields = value.as_object_mut().context("the file is no mapping")?;
         let advisories = fields.remove("advisories").context("`advisories` is missing")?;
         let advisories = serde_json::from_value(advisories).context("reading `advisories`")?;
@@ -112,7 +113,7 @@ impl BypassFile {
             wired.lines = ordinary.chain(wired.lines.drain(..)).collect();
             case.headers = headers(&wired.head(case, "host"));
         }
-        Ok(BypassFile { name, advisories, strip_prefix, file, wires })
+        Ok(BypassFile { name: name.to_owned(), advisories, strip_prefix, file, wires })
     }
 }
 

@@ -273,3 +273,32 @@ pub fn unguarded() -> Vec<Scenario> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bypass::BypassFile;
+
+    #[test]
+    fn a_printed_case_can_be_committed_as_it_is() {
+        for scenario in guarded() {
+            let head = Head::new(b"GE\xffT".as_slice(), b"/a\\\"\0'%00\xff".as_slice()).line("X-A: b").line("\t");
+            let file = BypassFile::parse("found", &scenario.case(&head, "/a\\nb: \"#", 7)).unwrap();
+            assert_eq!(file.wires[0].head(&file.file.requests[0], "h").target, head.target, "{}", scenario.name);
+            assert_eq!(file.wires[0].head(&file.file.requests[0], "h").method, head.method, "{}", scenario.name);
+            assert!(file.file.runner("found").unwrap().problems.is_empty(), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_found_in_what_is_sent_plainly_and_nothing_in_what_is_harmless() {
+        for scenario in guarded() {
+            for head in &scenario.harmless {
+                assert_eq!(scenario.forbidden.reading(head), None, "{}: {head:?}", scenario.name);
+            }
+            for head in &scenario.targets {
+                assert!(scenario.forbidden.reading(head).is_some(), "{}: {head:?}", scenario.name);
+            }
+        }
+    }
+}
