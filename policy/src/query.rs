@@ -21,6 +21,13 @@ pub(crate) fn without(target: &str, name: &str) -> String {
     kept
 }
 
+/// The decoded values of every parameter of this name.
+pub(crate) fn values(target: &str, name: &str) -> impl Iterator<Item = Vec<u8>> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let named = query.split(['&', ';']).filter(move |parameter| decoded_name(parameter) == name.as_bytes());
+    named.map(|parameter| decoded(parameter.split_once('=').map_or("", |(_, value)| value)))
+}
+
 /// The name of a parameter: percent-decoded, `+` as a blank.
 pub(crate) fn decoded_name(parameter: &str) -> Vec<u8> {
     decoded(parameter.split_once('=').map_or(parameter, |(name, _)| name))
