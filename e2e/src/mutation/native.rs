@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, ensure};
 use portcullis_authoring::cases::{Case, CaseFile, Runner, Values};
 use portcullis_policy::Verdict;
+use portcullis_policy::change::Change;
 use portcullis_policy::headers::is_token;
 
 use crate::mutation::scenario::Scenario;
@@ -37,15 +38,13 @@ impl Core {
         Ok(Core { file, runner, case })
     }
 
-    /// Whether the policy allows the request as it was sent, as if nobody had looked at its target before.
-    pub fn allows(&mut self, head: &Head) -> bool {
+    /// What is forwarded of the request, if the policy allows it as it was sent: nobody has looked at its target before.
+    pub fn forwards(&mut self, head: &Head) -> Option<Head> {
         if !is_taken_by_go(head) {
-            return false;
+            return None;
         }
         // What is not text never reaches the policy: the plugin refuses it.
-        let (Ok(method), Ok(target)) = (str::from_utf8(&head.method), str::from_utf8(&head.target)) else {
-            return false;
-        };
+        let (method, target) = (str::from_utf8(&head.method).ok()?, str::from_utf8(&head.target).ok()?);
         method.clone_into(&mut self.case.method);
         target.clone_into(&mut self.case.path);
         self.case.headers.clear();
@@ -57,7 +56,19 @@ impl Core {
                 Values::One(_) => {}
             }
         }
-        self.file.run(&self.runner, &self.case).verdict == Verdict::Allow
+        let decision = self.file.run(&self.runner, &self.case);
+        if decision.verdict == Verdict::Deny {
+            return None;
+        }
+        // Nobody forwards folded lines as they are.
+        let lines = head.unfolded().into_iter().map(|(name, value)| [name, value].join(&b": "[..])).collect();
+        let mut forwarded = Head { lines, ..head.clone() };
+        for change in decision.changes {
+            if let Change::SetUri(uri) = change {
+                forwarded.target = uri.into_bytes();
+            }
+        }
+        Some(forwarded)
     }
 }
 
@@ -74,21 +85,19 @@ fn is_taken_by_go(head: &Head) -> bool {
     head.unfolded().iter().all(|(name, value)| is_name(name) && is_value(value))
 }
 
-/// Puts variants to `allows`: how many were allowed, and the first forbidden one of them.
+/// Puts variants to `forwards`: how many were forwarded, and the first forbidden one of them.
 pub fn attack(
     scenario: &Scenario,
     seed: u64,
     numbers: impl Iterator<Item = u64>,
-    mut allows: impl FnMut(&Head) -> bool,
+    mut forwards: impl FnMut(&Head) -> Option<Head>,
 ) -> (u64, Option<Allowed>) {
     let mut allowed = 0;
     for number in numbers {
         let head = vary::variant(scenario, seed, number);
-        if allows(&head) {
+        if let Some(forwarded) = forwards(&head) {
             allowed += 1;
-            // Nobody forwards folded lines as they are.
-            let lines = head.unfolded().into_iter().map(|(name, value)| [name, value].join(&b": "[..])).collect();
-            if let Some(reading) = scenario.forbidden.reading(&Head { lines, ..head.clone() }) {
+            if let Some(reading) = scenario.forbidden.reading(&forwarded) {
                 return (allowed, Some(Allowed { head, reading }));
             }
         }
@@ -121,12 +130,12 @@ mod tests {
                 scope.spawn(move || {
                     let mut core = Core::new(scenario).unwrap();
                     for head in &scenario.harmless {
-                        assert!(core.allows(head), "{}: {head:?}", scenario.name);
+                        assert!(core.forwards(head).is_some(), "{}: {head:?}", scenario.name);
                     }
                     for head in &scenario.targets {
-                        assert!(!core.allows(head), "{}: {head:?}", scenario.name);
+                        assert!(core.forwards(head).is_none(), "{}: {head:?}", scenario.name);
                     }
-                    let (allowed, found) = attack(scenario, seed, 0..each, |head| core.allows(head));
+                    let (allowed, found) = attack(scenario, seed, 0..each, |head| core.forwards(head));
                     if let Some(found) = found {
                         panic!("{}", scenario.case(&found.head, &found.reading, seed));
                     }
@@ -151,11 +160,11 @@ mod tests {
                 Forbidden::Method(method) | Forbidden::MethodOn(method, _) => head.method != method.as_bytes(),
                 Forbidden::MethodOutside(methods) => methods.iter().any(|method| head.method == method.as_bytes()),
                 Forbidden::Header(name, text) | Forbidden::HeaderContains(name, text) => {
-                    !first(head, name).is_some_and(|value| value == text.as_bytes())
+                    first(head, name).is_none_or(|value| value != text.as_bytes())
                 }
                 Forbidden::HeaderOutside(name, text) => first(head, name).is_some_and(|value| value == text.as_bytes()),
             };
-            let (_, found) = attack(&scenario, 1, 0..2_000, naive);
+            let (_, found) = attack(&scenario, 1, 0..2_000, |head| naive(head).then(|| head.clone()));
             assert!(found.is_some(), "{}", scenario.name);
         }
     }

@@ -13,6 +13,8 @@ use crate::wire::Head;
 pub enum Guard {
     /// The plugin, with these permissions for the caller.
     Permissions(Value),
+    /// The same, under a mesh that says how paths are normalised.
+    Normalized(Value, Value),
     /// Nobody but Traefik's router: the rule that a request has to match. To see that the fuzzer finds something.
     Rule(&'static str),
 }
@@ -94,18 +96,33 @@ impl Forbidden {
 impl Scenario {
     /// The policy as a policy test with one request; none where Traefik alone guards.
     pub fn policy(&self) -> Result<Option<CaseFile>> {
-        let Guard::Permissions(permissions) = &self.guard else { return Ok(None) };
+        let Some(entries) = self.entries() else { return Ok(None) };
         let file = json!({
-            "default": self.default, "trustDomain": TRUST_DOMAIN, "policy": [intention(permissions)],
+            "default": self.default, "trustDomain": TRUST_DOMAIN, "policy": entries,
             "requests": [{"source": spiffe(CALLER), "destination": DESTINATION, "expect": "deny"}],
         });
         Ok(Some(serde_json::from_value(file)?))
     }
 
+    fn entries(&self) -> Option<Vec<Value>> {
+        let intention = |permissions: &Value| {
+            let source = json!({"Name": CALLER, "Permissions": permissions});
+            json!({"Kind": "service-intentions", "Name": DESTINATION, "Sources": [source]})
+        };
+        match &self.guard {
+            Guard::Permissions(permissions) => Some(vec![intention(permissions)]),
+            Guard::Normalized(permissions, rules) => {
+                let mesh = json!({"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": rules}}});
+                Some(vec![intention(permissions), mesh])
+            }
+            Guard::Rule(_) => None,
+        }
+    }
+
     /// The router's rule beside the host.
     pub fn rule(&self) -> &'static str {
         match self.guard {
-            Guard::Permissions(_) => "",
+            Guard::Permissions(_) | Guard::Normalized(..) => "",
             Guard::Rule(rule) => rule,
         }
     }
@@ -113,14 +130,12 @@ impl Scenario {
     /// A failing request as a file for `testdata/bypass`.
     pub fn case(&self, head: &Head, reading: &str, seed: u64) -> String {
         let text = |bytes: &[u8]| json!(bytes.iter().map(|byte| char::from(*byte)).collect::<String>()).to_string();
-        let entry = match &self.guard {
-            Guard::Permissions(permissions) => intention(permissions).to_string(),
-            Guard::Rule(rule) => (*rule).to_owned(),
-        };
+        let entries = self.entries().unwrap_or_default();
+        let entries: String = entries.iter().map(|entry| format!("  - {entry}\n")).collect();
         let lines: Vec<String> = head.lines.iter().map(|line| text(line)).collect();
         format!(
             "# Found by the mutation fuzzer (scenario {}, seed {seed}): arrived, and can be read as {reading}\n\
-             advisories: {{fuzzer-{seed}: {}}}\ndefault: {}\ntrustDomain: {TRUST_DOMAIN}\npolicy:\n  - {entry}\n\
+             advisories: {{fuzzer-{seed}: {}}}\ndefault: {}\ntrustDomain: {TRUST_DOMAIN}\npolicy:\n{entries}\
              requests:\n  - {{source: {}, destination: {DESTINATION}, method: {}, target: {}, lines: [{}], expect: deny}}\n",
             self.name,
             json!(format!("{:?}", self.forbidden)),
@@ -131,11 +146,6 @@ impl Scenario {
             lines.join(", "),
         )
     }
-}
-
-fn intention(permissions: &Value) -> Value {
-    let source = json!({"Name": CALLER, "Permissions": permissions});
-    json!({"Kind": "service-intentions", "Name": DESTINATION, "Sources": [source]})
 }
 
 fn get(targets: &[&str]) -> Vec<Head> {
@@ -182,6 +192,20 @@ pub fn guarded() -> Vec<Scenario> {
             forbidden: Forbidden::PathPrefix("/public/secret"),
             harmless: get(&["/public/", "/public/secre", "/public/a/b"]),
             targets: get(&["/public/secret", "/public/a/../secret", "/public/secrets/x"]),
+        },
+        Scenario {
+            name: "deny-unescaped",
+            guard: Guard::Normalized(
+                json!([
+                    {"Action": "deny", "HTTP": {"PathPrefix": "/admin"}},
+                    {"Action": "deny", "HTTP": {"PathPrefix": "/public/admin"}},
+                ]),
+                json!({"MergeSlashes": true, "PathWithEscapedSlashesAction": "UNESCAPE_AND_FORWARD"}),
+            ),
+            default: "allow",
+            forbidden: Forbidden::PathPrefix("/admin"),
+            harmless: get(&["/", "/public/a", "/public%2Fa//b", "/a%5Cb"]),
+            targets: get(&["/admin", "//admin", "/%2fadmin", "/%5c/admin/users"]),
         },
         Scenario {
             name: "deny-method",
