@@ -121,7 +121,53 @@ const HEADS: [&[u8]; 14] = [
     b"",
 ];
 
+/// What most gateways let pass in a path, and some servers take for something else.
+const MILD: [&[u8]; 20] = [
+    b"!",
+    b"$",
+    b"&",
+    b"'",
+    b"()",
+    b"*",
+    b"+",
+    b",",
+    b"=",
+    b":",
+    b"@",
+    b"~",
+    b"%20",
+    b"%C3%A9",
+    b"%22",
+    b"%7b",
+    b"{",
+    b"|",
+    b"%ef%bc%8e",
+    b"-",
+];
+
+/// Something that a guard is likely to let pass: only what passes it can get around it.
+fn bend_mildly(rng: &mut Rng, target: &mut Vec<u8>) {
+    let at = rng.usize(..=target.len());
+    match rng.u8(..6) {
+        0..=1 => {
+            if let Some(byte) = target.get(at).copied().filter(u8::is_ascii_alphanumeric) {
+                target.splice(at..=at, format!("%{byte:02x}").into_bytes());
+            }
+        }
+        2 => target.extend(word(rng, &[b"?x=/admin", b"?/../x", b"?x=%2e%2e", b"?#", b"/x", b"/", b"?", b"&x"])),
+        3 => {
+            target.splice(at..at, word(rng, &[b".", b"..a", b"a..", b"%2ea", b"a%2e"]));
+        }
+        _ => {
+            target.splice(at..at, word(rng, &MILD));
+        }
+    }
+}
+
 fn bend_target(rng: &mut Rng, target: &mut Vec<u8>) {
+    if rng.u8(..3) == 0 {
+        return bend_mildly(rng, target);
+    }
     let at = rng.usize(..=target.len());
     let slashes: Vec<usize> = (0..target.len()).filter(|index| target[*index] == b'/').collect();
     let slash = pick(rng, &slashes).copied();
