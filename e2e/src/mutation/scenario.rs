@@ -130,12 +130,11 @@ impl Scenario {
     /// A failing request as a file for `testdata/bypass`.
     pub fn case(&self, head: &Head, reading: &str, seed: u64) -> String {
         let text = |bytes: &[u8]| json!(bytes.iter().map(|byte| char::from(*byte)).collect::<String>()).to_string();
-        let entries = self.entries().unwrap_or_default();
-        let entries: String = entries.iter().map(|entry| format!("  - {entry}\n")).collect();
+        let entries = json!(self.entries().unwrap_or_default());
         let lines: Vec<String> = head.lines.iter().map(|line| text(line)).collect();
         format!(
             "# Found by the mutation fuzzer (scenario {}, seed {seed}): arrived, and can be read as {reading}\n\
-             advisories: {{fuzzer-{seed}: {}}}\ndefault: {}\ntrustDomain: {TRUST_DOMAIN}\npolicy:\n{entries}\
+             advisories: {{fuzzer-{seed}: {}}}\ndefault: {}\ntrustDomain: {TRUST_DOMAIN}\npolicy: {entries}\n\
              requests:\n  - {{source: {}, destination: {DESTINATION}, method: {}, target: {}, lines: [{}], expect: deny}}\n",
             self.name,
             json!(format!("{:?}", self.forbidden)),
