@@ -15,6 +15,7 @@ pub mod certificates;
 pub mod client;
 pub mod load;
 pub mod nothing;
+pub mod oracle;
 pub mod parts;
 pub mod pattern;
 pub mod ports;

@@ -1,0 +1,48 @@
+//! A difference as a policy test that `portcullis test` runs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::compare::Case;
+use super::mesh::Seen;
+use super::ours::gateway_uri;
+
+/// The file's text, which expects what the sidecar did: JSON, so that it is YAML, too.
+pub fn text(case: &Case<'_>) -> String {
+    let mut headers: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (name, value) in &case.ask.headers {
+        headers.entry(name.clone()).or_default().push(json!(String::from_utf8_lossy(value)));
+    }
+    let (expect, status) = match case.seen {
+        Seen::Passed(_) => ("allow", 200),
+        Seen::Refused(status) => ("deny", *status),
+    };
+    let mut request = json!({
+        "destination": case.ask.destination,
+        "method": case.ask.method,
+        "path": gateway_uri(&case.ask.target),
+        "headers": headers,
+        "expect": expect,
+    });
+    // A policy test takes the verified ID, not the certificate; a caller with none or several is told by its label.
+    if let [uri] = case.caller.uris.as_slice() {
+        request["source"] = json!(uri);
+    }
+    let mut lines = vec![
+        format!(
+            "# {} by {}: we answer {} ({}), the sidecar {status}",
+            case.ask.method, case.caller.label, case.ours.status, case.ours.rule
+        ),
+        format!("default: {}", case.world.default.as_str()),
+        format!("trustDomain: {}", case.trust_domain),
+        "policy:".to_owned(),
+    ];
+    lines.extend(case.world.documents().iter().map(|it| format!("  - {it}")));
+    if case.world.entries.is_empty() {
+        lines.pop();
+    }
+    lines.push("requests:".to_owned());
+    lines.push(format!("  - {request}"));
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,55 @@
+//! Our verdict beside the sidecar's.
+
+use portcullis_policy::{Decision, Verdict};
+
+use super::ask::Ask;
+use super::callers::Caller;
+use super::mesh::Seen;
+use super::policy::World;
+
+/// One request with both verdicts.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The policy in force.
+    pub world: &'a World,
+    /// The trust domain of the mesh.
+    pub trust_domain: &'a str,
+    /// The request.
+    pub ask: &'a Ask,
+    /// Who made it.
+    pub caller: &'a Caller,
+    /// What we decided.
+    pub ours: &'a Decision,
+    /// What the sidecar did.
+    pub seen: &'a Seen,
+}
+
+/// How two verdicts differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Difference {
+    /// We refuse what passes there.
+    Stricter,
+    /// We let pass what is refused there.
+    Milder,
+}
+
+impl Difference {
+    /// One word for reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Difference::Stricter => "stricter",
+            Difference::Milder => "milder",
+        }
+    }
+}
+
+impl Case<'_> {
+    /// The difference, if there is one.
+    pub fn difference(&self) -> Option<Difference> {
+        match (self.ours.verdict, self.seen) {
+            (Verdict::Deny, Seen::Passed(_)) => Some(Difference::Stricter),
+            (Verdict::Allow, Seen::Refused(_)) => Some(Difference::Milder),
+            (Verdict::Deny, Seen::Refused(_)) | (Verdict::Allow, Seen::Passed(_)) => None,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A real Envoy as the sidecar of one service, and how to tell that it works by a policy.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use tokio::time::Instant;
+
+use super::consul::Consul;
+use super::echo::Echo;
+use crate::client::Client;
+use crate::ports;
+use crate::process::{Process, Start};
+
+/// How long Envoy may take to start, or to take a new policy.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A service behind its sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// The service's name.
+    pub service: String,
+    public: SocketAddr,
+    admin: SocketAddr,
+    process: Process,
+    _echo: Echo,
+}
+
+impl Sidecar {
+    /// Registers the service, starts it and its Envoy.
+    pub async fn start(program: &Path, folder: &Path, consul: &Consul, name: &str, service: &str) -> Result<Sidecar> {
+        let (public, admin) = (ports::free()?, ports::free()?);
+        let echo = Echo::start().await?;
+        consul.register(service, echo.address(), public).await?;
+        let file: PathBuf = folder.join(format!("envoy-{name}.json"));
+        std::fs::write(&file, consul.bootstrap(service, admin)?)?;
+        // One worker: once it has shown that it works by a policy, no other can still work by the one before. Connections
+        // under an earlier policy are not used again, so they need not drain.
+        let arguments = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "1", "-l", "warning", "-c"];
+        let process = Process::start(&Start {
+            name: format!("envoy-{name}"),
+            program: program.to_owned(),
+            arguments: arguments.into_iter().map(Into::into).chain([file.into()]).collect(),
+            environment: Vec::new(),
+            directory: folder.to_owned(),
+            log: folder.join(format!("envoy-{name}.log")),
+        })?;
+        Ok(Sidecar { service: service.to_owned(), public, admin, process, _echo: echo })
+    }
+
+    /// Where callers connect.
+    pub fn public(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Waits until the configuration that Envoy works by satisfies `wanted`, which gets the JSON text of its listeners.
+    pub async fn wait_for_listeners(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.process.must_run()?;
+            let answer =
+                Client::plain(self.admin).get("localhost", "/config_dump?resource=dynamic_listeners", &[]).await;
+            if answer.is_ok_and(|it| it.status == 200 && wanted(&it.text())) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("{} does not take its configuration:\n{}", self.service, self.process.log_end());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// An error with the end of its log if it has ended.
+    pub fn must_run(&mut self) -> Result<()> {
+        self.process.must_run()
+    }
+
+    /// The end of what Envoy wrote.
+    pub fn log_end(&self) -> String {
+        self.process.log_end()
+    }
+}

@@ -1,0 +1,104 @@
+//! Random policies, and random requests that come close to what the policies speak of.
+//!
+//! All of it is a function of the seed: a run that found something can be repeated.
+
+pub mod path;
+
+use fastrand::Rng;
+use portcullis_policy::Action;
+
+use super::ask::Ask;
+use super::callers::SERVICES;
+use super::policy::{Entry, PathRule, Permission, Rule, Source, World};
+
+/// The methods that a permission can name (consul-policy §3.2).
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
+
+/// The methods of requests. CONNECT is left out: it asks for a tunnel, not for a path.
+const SENT_METHODS: [&str; 13] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "get", "FOO", "Post"];
+
+/// A policy for these destinations.
+pub fn world(random: &mut Rng, default: Action, destinations: &[String]) -> World {
+    let mut entries = Vec::new();
+    // Two in three have an entry for all destinations: it merges with the named ones.
+    if random.u8(0..3) > 0 {
+        entries.push(Entry { destination: "*".to_owned(), sources: sources(random, false) });
+    }
+    for destination in destinations {
+        if random.u8(0..10) > 0 {
+            entries.push(Entry { destination: destination.clone(), sources: sources(random, true) });
+        }
+    }
+    World { default, entries }
+}
+
+fn sources(random: &mut Rng, with_permissions: bool) -> Vec<Source> {
+    let mut names: Vec<&str> = SERVICES.into_iter().chain(["*", "nobody"]).collect();
+    random.shuffle(&mut names);
+    names.truncate(random.usize(1..=5));
+    // The order of sources with a wildcard is what precedence is about, so there is one more often than by chance.
+    if random.bool() && !names.contains(&"*") {
+        names.push("*");
+    }
+    let rule = |random: &mut Rng| {
+        if with_permissions && random.u8(0..10) < 7 {
+            Rule::Permissions((0..random.usize(1..=4)).map(|_| permission(random)).collect())
+        } else {
+            Rule::Action(action(random))
+        }
+    };
+    names.into_iter().map(|name| Source { name: name.to_owned(), rule: rule(random) }).collect()
+}
+
+fn action(random: &mut Rng) -> Action {
+    if random.bool() { Action::Allow } else { Action::Deny }
+}
+
+fn permission(random: &mut Rng) -> Permission {
+    loop {
+        let path = match random.u8(0..10) {
+            0..4 => Some(PathRule::Prefix(path::rule(random))),
+            4..8 => Some(PathRule::Exact(path::rule(random))),
+            _ => None,
+        };
+        let methods = if random.u8(0..10) < 4 { methods(random) } else { Vec::new() };
+        let permission = Permission { action: action(random), path, methods, headers: Vec::new() };
+        if permission.has_criterion() {
+            return permission;
+        }
+    }
+}
+
+fn methods(random: &mut Rng) -> Vec<String> {
+    let mut methods = METHODS;
+    random.shuffle(&mut methods);
+    methods[..random.usize(1..=3)].iter().map(ToString::to_string).collect()
+}
+
+/// A request to `destination` by the caller at a place.
+pub fn ask(random: &mut Rng, world: &World, destination: &str, caller: usize) -> Ask {
+    let permissions = permissions(world, destination);
+    // Most requests are about one permission; the others show what the rest of the policy says.
+    let about = if random.u8(0..8) > 0 { random.choice(&permissions).copied() } else { None };
+    let target = match about.and_then(|it| it.path.as_ref()) {
+        Some(rule) => path::near(random, rule),
+        None => path::any(random),
+    };
+    let method = match about.and_then(|it| random.choice(&it.methods)) {
+        Some(method) if method != "CONNECT" && random.u8(0..4) > 0 => method.clone(),
+        _ if random.bool() => "GET".to_owned(),
+        _ => SENT_METHODS[random.usize(..SENT_METHODS.len())].to_owned(),
+    };
+    Ask { caller, destination: destination.to_owned(), method, target, headers: Vec::new() }
+}
+
+/// Every permission of a destination's entry.
+fn permissions<'a>(world: &'a World, destination: &str) -> Vec<&'a Permission> {
+    let rules = world.entry(destination).into_iter().flat_map(|entry| entry.sources.iter().map(|it| &it.rule));
+    let permissions = rules.filter_map(|rule| match rule {
+        Rule::Permissions(permissions) => Some(permissions),
+        Rule::Action(_) => None,
+    });
+    permissions.flatten().collect()
+}

@@ -1,0 +1,205 @@
+//! A generated policy, typed so that it can be made smaller piece by piece, and its spelling as Consul's config entries.
+//!
+//! Both sides read the same documents: Consul over its API, our engine through its ordinary reader.
+
+use portcullis_policy::Action;
+use serde_json::{Map, Value, json};
+
+use super::callers::CANARY;
+
+/// Everything that is in force at one time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World {
+    /// `default_intention_policy`.
+    pub default: Action,
+    /// The intentions, at most one entry for each destination.
+    pub entries: Vec<Entry>,
+}
+
+/// A `service-intentions` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// A service or `*`.
+    pub destination: String,
+    /// Distinct by name.
+    pub sources: Vec<Source>,
+}
+
+/// One of its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// A service or `*`.
+    pub name: String,
+    /// What it says.
+    pub rule: Rule,
+}
+
+/// What an entry says of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// L4.
+    Action(Action),
+    /// L7; never empty.
+    Permissions(Vec<Permission>),
+}
+
+/// One permission; has at least one criterion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permission {
+    /// What it does.
+    pub action: Action,
+    /// The path criterion.
+    pub path: Option<PathRule>,
+    /// The methods; empty is any.
+    pub methods: Vec<String>,
+    /// The header criteria.
+    pub headers: Vec<HeaderRule>,
+}
+
+/// A path criterion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathRule {
+    /// `PathExact`.
+    Exact(String),
+    /// `PathPrefix`.
+    Prefix(String),
+    /// `PathRegex`.
+    Regex(String),
+}
+
+/// A header criterion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderRule {
+    /// The header's name as written.
+    pub name: String,
+    /// What it must be.
+    pub test: HeaderTest,
+    /// `IgnoreCase`.
+    pub ignore_case: bool,
+    /// `Invert`.
+    pub invert: bool,
+}
+
+/// What a header must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderTest {
+    /// `Present`.
+    Present,
+    /// `Exact`, `Prefix`, `Suffix`, `Contains` or `Regex`, and the text.
+    Text(&'static str, String),
+}
+
+impl World {
+    /// The config entries, ordered as they must be written: what others refer to first.
+    pub fn documents(&self) -> Vec<Value> {
+        self.entries.iter().map(Entry::document).collect()
+    }
+
+    /// The entry of a destination, by its name as written.
+    pub fn entry(&self, destination: &str) -> Option<&Entry> {
+        self.entries.iter().find(|it| it.destination == destination)
+    }
+
+    /// The same world, with a rule on each of `services` that shows that it is in force: the service [`CANARY`] gets the
+    /// opposite of the default on a path that names the `generation`.
+    pub fn with_canaries(&self, services: &[String], generation: u64) -> World {
+        let mut world = self.clone();
+        for service in services {
+            let rule = Rule::Permissions(vec![Permission {
+                action: opposite(self.default),
+                path: Some(PathRule::Exact(canary_path(generation))),
+                methods: Vec::new(),
+                headers: Vec::new(),
+            }]);
+            let canary = Source { name: CANARY.to_owned(), rule };
+            match world.entries.iter_mut().find(|it| it.destination == *service) {
+                Some(entry) => entry.sources.push(canary),
+                None => world.entries.push(Entry { destination: service.clone(), sources: vec![canary] }),
+            }
+        }
+        // The entry that covers all comes first: whoever sees the others sees it as well.
+        world.entries.sort_by_key(|it| it.destination != "*");
+        world
+    }
+}
+
+/// The path on which the canary of a generation gets the opposite of the default.
+pub fn canary_path(generation: u64) -> String {
+    format!("/canary/{generation}")
+}
+
+/// Allow for deny, and deny for allow.
+pub fn opposite(action: Action) -> Action {
+    match action {
+        Action::Allow => Action::Deny,
+        Action::Deny => Action::Allow,
+    }
+}
+
+impl Entry {
+    fn document(&self) -> Value {
+        let sources: Vec<_> = self.sources.iter().map(Source::document).collect();
+        json!({"Kind": "service-intentions", "Name": self.destination, "Sources": sources})
+    }
+
+    /// What the entry says of a source, by its name as written.
+    pub fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|it| it.name == name)
+    }
+}
+
+impl Source {
+    fn document(&self) -> Value {
+        match &self.rule {
+            Rule::Action(action) => json!({"Name": self.name, "Action": action.as_str()}),
+            Rule::Permissions(permissions) => {
+                let permissions: Vec<_> = permissions.iter().map(Permission::document).collect();
+                json!({"Name": self.name, "Permissions": permissions})
+            }
+        }
+    }
+}
+
+impl Permission {
+    /// Whether it has a criterion at all, without which Consul would refuse it.
+    pub fn has_criterion(&self) -> bool {
+        self.path.is_some() || !self.methods.is_empty() || !self.headers.is_empty()
+    }
+
+    fn document(&self) -> Value {
+        let mut http = Map::new();
+        if let Some(path) = &self.path {
+            let (key, text) = match path {
+                PathRule::Exact(text) => ("PathExact", text),
+                PathRule::Prefix(text) => ("PathPrefix", text),
+                PathRule::Regex(text) => ("PathRegex", text),
+            };
+            http.insert(key.to_owned(), json!(text));
+        }
+        if !self.methods.is_empty() {
+            http.insert("Methods".to_owned(), json!(self.methods));
+        }
+        if !self.headers.is_empty() {
+            http.insert("Header".to_owned(), self.headers.iter().map(HeaderRule::document).collect());
+        }
+        json!({"Action": self.action.as_str(), "HTTP": http})
+    }
+}
+
+impl HeaderRule {
+    fn document(&self) -> Value {
+        let mut header = Map::new();
+        header.insert("Name".to_owned(), json!(self.name));
+        match &self.test {
+            HeaderTest::Present => header.insert("Present".to_owned(), json!(true)),
+            HeaderTest::Text(form, text) => header.insert((*form).to_owned(), json!(text)),
+        };
+        if self.ignore_case {
+            header.insert("IgnoreCase".to_owned(), json!(true));
+        }
+        if self.invert {
+            header.insert("Invert".to_owned(), json!(true));
+        }
+        Value::Object(header)
+    }
+}
