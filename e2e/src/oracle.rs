@@ -25,4 +25,5 @@ pub mod policy;
 pub mod run;
 pub mod shrink;
 pub mod target;
+pub mod translation;
 pub mod wire;

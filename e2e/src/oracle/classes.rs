@@ -8,9 +8,7 @@ use portcullis_policy::Verdict;
 
 use super::compare::{Case, Difference};
 use super::mesh::Seen;
-use super::ours::Engine;
-use super::policy::World;
-use super::target;
+use super::{target, translation};
 
 /// A documented difference.
 #[derive(Debug, Clone, Copy)]
@@ -88,12 +86,6 @@ impl Class {
     }
 }
 
-/// What we would decide under another policy; `None` where that policy cannot be compiled.
-fn verdict_under(case: &Case<'_>, world: &World) -> Option<Verdict> {
-    let engine = Engine::of(world, case.trust_domain).ok()?;
-    Some(engine.decide(case.ask, case.caller).verdict)
-}
-
 fn sidecars_verdict(case: &Case<'_>) -> Verdict {
     match case.seen {
         Seen::Passed(_) => Verdict::Allow,
@@ -105,55 +97,14 @@ fn identity(case: &Case<'_>) -> bool {
     case.ours.status == 401 && case.ours.rule == "credential" && case.caller.service.is_none()
 }
 
-/// The sidecar combines what the two intentions say each by itself, by "or" for what is not the default.
 fn source_order(case: &Case<'_>) -> bool {
-    let Some(name) = case.caller.service.as_deref() else { return false };
-    let (named, any) = (case.world.entry(&case.ask.destination), case.world.entry("*"));
-    let (Some(named), Some(any)) = (named, any) else { return false };
-    if named.source(name).is_some() || named.source("*").is_none() || any.source(name).is_none() {
-        return false;
-    }
-    let without = |destination: &str, source: &str| {
-        let mut world = case.world.clone();
-        for entry in world.entries.iter_mut().filter(|it| it.destination == destination) {
-            entry.sources.retain(|it| it.name != source);
-        }
-        world.entries.retain(|it| !it.sources.is_empty());
-        verdict_under(case, &world)
-    };
-    let (Some(eight), Some(six)) = (without("*", name), without(&case.ask.destination, "*")) else { return false };
-    let either = |verdict| if eight == verdict || six == verdict { verdict } else { eight };
-    let combined = match case.world.default {
-        portcullis_policy::Action::Deny => either(Verdict::Allow),
-        portcullis_policy::Action::Allow => either(Verdict::Deny),
-    };
-    sidecars_verdict(case) == combined
+    translation::is_out_of_order(case) && translation::verdict(case) == Some(sidecars_verdict(case))
 }
 
-/// The sidecar does what we would do if the policy's name were the caller's.
 fn name_as_pattern(case: &Case<'_>) -> bool {
-    let Some(name) = case.caller.service.as_deref() else { return false };
-    let mut world = case.world.clone();
-    let mut renamed = false;
-    for entry in &mut world.entries {
-        let taken = entry.source(name).is_some();
-        for source in entry.sources.iter_mut().filter(|it| it.name != name && covers(&it.name, name)) {
-            // Where the caller has an intention of its own, too, the two are in force together.
-            if taken {
-                return true;
-            }
-            name.clone_into(&mut source.name);
-            renamed = true;
-        }
-    }
-    renamed && (verdict_under(case, &world) == Some(sidecars_verdict(case)))
-}
-
-/// Whether a name with dots, read as a regular expression, covers another.
-fn covers(pattern: &str, name: &str) -> bool {
-    pattern.contains('.')
-        && pattern.len() == name.len()
-        && pattern.bytes().zip(name.bytes()).all(|(pattern, byte)| pattern == b'.' || pattern == byte)
+    translation::is_covered_by_pattern(case)
+        && translation::verdict(case)
+            .map_or_else(|| target::is_ambiguous(&case.ask.target), |it| it == sidecars_verdict(case))
 }
 
 fn not_http(case: &Case<'_>) -> bool {

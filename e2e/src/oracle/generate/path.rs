@@ -80,7 +80,7 @@ fn target(random: &mut Rng, mut path: Vec<u8>) -> Vec<u8> {
         4 => path.extend_from_slice(b"?a=/../b&c=%2e"),
         5 => path.push(b'?'),
         6 => path.extend_from_slice(b"#f"),
-        7 => path = [b"http://shop.example:8443".as_slice(), &path].concat(),
+        7 if path.starts_with(b"/") => path = [b"http://shop.example:8443".as_slice(), &path].concat(),
         _ => {}
     }
     path
