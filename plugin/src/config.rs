@@ -36,6 +36,9 @@ pub struct Settings {
     pub log_denied: Option<Level>,
     /// Whether a refusal tells the caller which rule refused and why. Off by default: it would map the policy out.
     pub reveal_rule: bool,
+    /// The directory in which instances share what they verified, by its path inside the guest; `None`: each instance
+    /// verifies for itself.
+    pub state: Option<String>,
 }
 
 /// Where the policy comes from.
@@ -109,7 +112,7 @@ pub enum Misconfigured {
 }
 
 /// The keys, as documented.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "snapshot",
     "policy",
     "destination",
@@ -120,6 +123,7 @@ const KEYS: [&str; 10] = [
     "reloadMilliseconds",
     "logDenied",
     "revealRule",
+    "state",
 ];
 
 /// Reads the configuration. Beside the settings come warnings, which are worth a log line and nothing more.
@@ -163,12 +167,17 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
         },
         forward_certificate: keys.switch("forwardCertificate")?,
         reveal_rule: keys.switch("revealRule")?,
+        state: match keys.text("state", STATE_WORDS)? {
+            Some(path) if !path.starts_with('/') => return Err(unusable("state", STATE_WORDS)),
+            path => path.map(|path| path.trim_end_matches('/').to_owned()),
+        },
     };
     check_headers(&settings)?;
     Ok((settings, warnings))
 }
 
 const CERTIFICATE_WORDS: &str = "`off` or `verifiedByTraefik`";
+const STATE_WORDS: &str = "the absolute path of a directory";
 const LEVEL_WORDS: &str = "`off`, `debug`, `info` or `warn`";
 
 impl Settings {

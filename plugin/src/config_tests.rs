@@ -24,6 +24,7 @@ fn what_is_not_said_has_a_safe_default() {
         reload_ms: 200,
         log_denied: Some(Level::Info),
         reveal_rule: false,
+        state: None,
     };
     assert_eq!(settings(&json!({"snapshot": "/policy/policy.snapshot"})), expected);
     assert_eq!(settings(&json!({"SNAPSHOT": "/policy/policy.snapshot", "apiKeyHeader": "", "policy": null})), expected);
@@ -32,9 +33,9 @@ fn what_is_not_said_has_a_safe_default() {
 #[test]
 fn every_scalar_may_come_as_a_text_or_as_itself() {
     let texts = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true", "forwardCertificate": "true"});
+        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true", "forwardCertificate": "true", "state": "/state"});
     let own = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true, "forwardCertificate": true});
+        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true, "forwardCertificate": true, "State": "/state/"});
     let expected = Settings {
         policy: PolicyFrom::Snapshot("/p".to_owned()),
         destination: DestinationFrom::Fixed("web".to_owned()),
@@ -44,6 +45,7 @@ fn every_scalar_may_come_as_a_text_or_as_itself() {
         reload_ms: 50,
         log_denied: None,
         reveal_rule: true,
+        state: Some("/state".to_owned()),
     };
     assert_eq!(settings(&texts), expected);
     assert_eq!(settings(&own), expected);
@@ -60,6 +62,8 @@ fn what_cannot_be_understood_is_refused_with_the_key() {
         (json!({"snapshot": "/p", "apiKeyHeader": "X Key"}), "`apiKeyHeader`"),
         (json!({"snapshot": "/p", "destination": "a b"}), "`destination`"),
         (json!({"snapshot": {}}), "`snapshot`"),
+        (json!({"snapshot": "/p", "state": "state"}), "`state`"),
+        (json!({"snapshot": "/p", "state": ["/state"]}), "`state`"),
         (json!({"snapshot": "/p", "Snapshot": "/q"}), "`snapshot` is set twice"),
         (json!({}), "set one of `snapshot` and `policy`"),
         (json!({"snapshot": "/p", "policy": {}}), "set one of `snapshot` and `policy`"),

@@ -24,6 +24,7 @@ pub mod respond;
 pub mod source;
 pub mod state;
 pub mod text;
+pub mod verified;
 
 #[cfg(target_os = "wasi")]
 mod start;

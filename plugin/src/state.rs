@@ -3,8 +3,10 @@
 use crate::{
     certificates::Certificates,
     config::{self, Level, Misconfigured, PolicyFrom, Settings},
+    file::StateFile,
     host::Host,
     source::Source,
+    verified::{self, Verified},
 };
 
 /// An instance's memory: made at its first request, never shared with another instance.
@@ -21,6 +23,8 @@ pub struct Gate {
     pub settings: Settings,
     /// Where decisions come from.
     pub source: Source,
+    /// Which signatures need no second verification.
+    pub verified: Verified<StateFile>,
 }
 
 impl State {
@@ -48,6 +52,8 @@ impl Gate {
         for warning in warnings {
             host.log(Level::Warn, &crate::text::line(&warning));
         }
-        Ok(Self { settings, source })
+        let verified =
+            settings.state.as_ref().map(|folder| StateFile::new(format!("{folder}/{}", verified::FILE_NAME)));
+        Ok(Self { settings, source, verified: Verified::new(verified) })
     }
 }

@@ -5,7 +5,10 @@
 //! each weight, so "the first in order whose source covers the caller" is "the first of these nine names that exists":
 //! a lookup, however many intentions there are.
 
-use crate::model::{ServiceName, WILDCARD};
+use crate::model::{DEFAULT_TENANCY, ServiceName, WILDCARD};
+
+/// Longest part of a name, in bytes (Consul's own bound on names that DNS can show is 63).
+pub const MAX_NAME_LEN: usize = 255;
 
 /// One place to look for an intention, with its weight in Consul's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Candidate<'a> {
 /// A borrowed [`ServiceName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name<'a> {
+    /// Peer of a source; empty for what is local.
+    pub peer: &'a str,
     /// Admin partition.
     pub partition: &'a str,
     /// Namespace or `*`.
@@ -31,13 +36,37 @@ pub struct Name<'a> {
 
 impl<'a> From<&'a ServiceName> for Name<'a> {
     fn from(name: &'a ServiceName) -> Self {
-        Self { partition: &name.partition, namespace: &name.namespace, name: &name.name }
+        Self { peer: &name.peer, partition: &name.partition, namespace: &name.namespace, name: &name.name }
     }
 }
 
-impl Name<'_> {
+impl<'a> Name<'a> {
+    /// Reads Consul's spelling of a destination: `[partition/][namespace/]name`. Nothing that is a pattern or cannot be a
+    /// name: a wildcard, NUL (it separates the parts of a key), an empty or over-long part.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.rsplit('/');
+        let (name, namespace, partition) = (parts.next()?, parts.next(), parts.next());
+        let (namespace, partition) = (namespace.unwrap_or(DEFAULT_TENANCY), partition.unwrap_or(DEFAULT_TENANCY));
+        let is_name = |part: &str| {
+            !part.is_empty() && part.len() <= MAX_NAME_LEN && part != WILDCARD && !part.contains('\0')
+        };
+        let whole = parts.next().is_none() && [name, namespace, partition].into_iter().all(is_name);
+        whole.then_some(Self { peer: "", partition, namespace, name })
+    }
+
+    /// The name with texts of its own.
+    pub fn to_owned(self) -> ServiceName {
+        let Self { peer, partition, namespace, name } = self;
+        ServiceName {
+            peer: peer.to_owned(),
+            partition: partition.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
     /// The patterns that cover this name, most exact first.
-    fn patterns(self) -> [Self; 3] {
+    pub(crate) fn patterns(self) -> [Self; 3] {
         [self, Self { name: WILDCARD, ..self }, Self { namespace: WILDCARD, name: WILDCARD, ..self }]
     }
 }
@@ -76,6 +105,17 @@ mod tests {
             .collect();
         let want = [(9, "db", "web"), (8, "db", "*"), (6, "*", "web"), (5, "*", "*")];
         assert_eq!(seen, want.map(|(weight, destination, source)| (weight, destination.to_owned(), source.to_owned())));
+    }
+
+    #[test]
+    fn destinations_are_spelled_as_consul_spells_them() {
+        let parts = |text| Name::parse(text).map(|it| (it.partition, it.namespace, it.name));
+        assert_eq!(parts("db"), Some(("default", "default", "db")));
+        assert_eq!(parts("team/db"), Some(("default", "team", "db")));
+        assert_eq!(parts("blue/team/db"), Some(("blue", "team", "db")));
+        for bad in ["", "*", "team/*", "/db", "team/", "a/b/c/d", "a\0b"] {
+            assert_eq!(parts(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -3,16 +3,18 @@
 //! The format is documented in `docs/reference/policy-tests.md`; this module knows its shape and runs it on [`crate::decide()`].
 //! Other engines (the built plugin) take the same [`CaseFile`] and put the same requests to themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    certificate::TrustBundle,
     compile,
     decide::{Decision, Request, Verdict, decide},
-    identity::Credential,
-    model::{Action, PolicySettings},
+    headers::HeaderList,
+    identity::{Certified, PresentedKey},
+    model::{Action, DEFAULT_TENANCY, PolicySettings, Underscores},
     problem::Problem,
     read,
     snapshot::{Snapshot, SnapshotError},
@@ -31,6 +33,9 @@ pub struct CaseFile {
     /// Protocols of destinations that are not `http`.
     #[serde(default)]
     pub protocols: BTreeMap<String, String>,
+    /// Peers whose callers are known.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
     /// The policy, as config entries.
     #[serde(default)]
     pub policy: Vec<Value>,
@@ -44,6 +49,19 @@ pub struct CaseFile {
     pub requests: Vec<Case>,
 }
 
+/// A peer: the cluster peering's name, and whose IDs it vouches for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Peer {
+    /// The peering's name, as in `Sources[].Peer`.
+    pub name: String,
+    /// The trust domain of its callers.
+    pub trust_domain: String,
+    /// The partition that it exports from.
+    #[serde(default = "default_tenancy")]
+    pub partition: String,
+}
+
 /// One request and what must come of it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,6 +71,24 @@ pub struct Case {
     pub source: Option<String>,
     /// The service that is called.
     pub destination: String,
+    /// Its namespace.
+    #[serde(default)]
+    pub destination_namespace: Option<String>,
+    /// Where the connection comes from.
+    #[serde(default)]
+    pub source_address: Option<IpAddr>,
+    /// The entry point that it comes in by.
+    #[serde(default)]
+    pub entry_point: String,
+    /// Host and port as sent.
+    #[serde(default)]
+    pub host: String,
+    /// When it comes, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub at: u64,
+    /// Claims by provider, of tokens that were verified already. With this field no token is read from `headers`.
+    #[serde(default)]
+    pub jwt: Option<BTreeMap<String, Value>>,
     /// HTTP method.
     #[serde(default = "get")]
     pub method: String,
@@ -70,6 +106,9 @@ pub struct Case {
     /// The status that must come, when given.
     #[serde(default)]
     pub status: Option<u16>,
+    /// The rule in shadow that must have decided otherwise, when given; empty for none.
+    #[serde(default)]
+    pub shadow: Option<String>,
 }
 
 /// One value or several.
@@ -133,41 +172,67 @@ impl CaseFile {
             .enumerate()
             .map(|(index, it)| (format!("{name}: policy[{index}]"), it.clone()))
             .collect();
-        let (policy, mut problems) = read::entries(&documents, self.settings());
+        let (mut policy, mut problems) = read::entries(&documents, self.settings());
+        policy.trust_bundles.extend(self.peers.iter().map(|peer| TrustBundle {
+            trust_domain: peer.trust_domain.to_ascii_lowercase(),
+            peer: Some(peer.name.clone()),
+            partition: peer.partition.clone(),
+            roots: Vec::new(),
+        }));
         let (bytes, more) = compile(&policy, 1, 0);
         problems.extend(more);
         Ok(Runner { snapshot: Snapshot::open(bytes)?, problems })
     }
 
-    /// The credential that a case presents.
-    pub fn credential<'a>(&self, case: &'a Case) -> Credential<'a> {
-        if let Some(id) = &case.source {
-            return Credential::Spiffe(id);
-        }
-        let key = case.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(&self.api_key_header));
-        match key.map(|(_, values)| values.as_slice()) {
-            None => Credential::None,
-            Some([key]) => Credential::ApiKey(key),
-            Some(_) => Credential::Invalid("the API key header does not hold exactly one value"),
-        }
-    }
-
     /// Runs one case natively.
     pub fn run(&self, runner: &Runner, case: &Case) -> Decision {
-        let request = Request {
-            destination: &case.destination,
+        self.with_request(runner, case, |request| decide(&runner.snapshot, request))
+    }
+
+    /// Makes the request of a case, and does something with it.
+    pub fn with_request<T>(&self, runner: &Runner, case: &Case, then: impl FnOnce(&Request<'_>) -> T) -> T {
+        let is_key = |name: &str| name.eq_ignore_ascii_case(&self.api_key_header);
+        let values = |(name, values): (&String, &Values)| {
+            values.as_slice().iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        let mut headers = HeaderList::new(case.headers.iter().filter(|(name, _)| !is_key(name)).flat_map(values));
+        if runner.snapshot.settings().underscores == Underscores::DropHeader {
+            headers = headers.without_underscores();
+        }
+        let key = case.headers.iter().find(|(name, _)| is_key(name)).map(|(_, values)| values.as_slice());
+        let destination = case.full_destination();
+        then(&Request {
+            destination: &destination,
             method: &case.method,
             uri: &case.path,
-            credential: self.credential(case),
-            now: 0,
-        };
-        decide(&runner.snapshot, &request)
+            host: &case.host,
+            headers: &headers,
+            certificate: case.source.as_deref().map_or(Certified::Absent, Certified::Spiffe),
+            api_key: match key {
+                None => PresentedKey::Absent,
+                Some([key]) => PresentedKey::Text(key),
+                Some(_) => PresentedKey::Invalid("the API key header does not hold exactly one value"),
+            },
+            source_address: case.source_address,
+            entry_point: &case.entry_point,
+            claims: case.jwt.as_ref(),
+            memory: &(),
+            now: case.at,
+        })
     }
 }
 
 // === impl Case ===
 
 impl Case {
+    /// The destination in Consul's spelling.
+    pub fn full_destination(&self) -> String {
+        match &self.destination_namespace {
+            Some(namespace) => format!("{namespace}/{}", self.destination),
+            None => self.destination.clone(),
+        }
+    }
+
     /// What differs between this case's expectations and a decision; empty when it holds.
     pub fn differences(&self, decision: &Decision) -> Vec<String> {
         let mut differences = Vec::new();
@@ -184,8 +249,16 @@ impl Case {
         if let Some(status) = self.status.filter(|status| *status != decision.status) {
             differences.push(format!("expected status {status}, got {}", decision.status));
         }
+        let shadow = decision.shadow.as_deref().unwrap_or_default();
+        if let Some(expected) = self.shadow.as_ref().filter(|expected| *expected != shadow) {
+            differences.push(format!("expected in shadow {expected:?}, got {shadow:?}"));
+        }
         differences
     }
+}
+
+fn default_tenancy() -> String {
+    DEFAULT_TENANCY.to_owned()
 }
 
 fn deny() -> Action {

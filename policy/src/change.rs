@@ -5,6 +5,8 @@
 pub enum Change {
     /// Replace path and query by this text.
     SetUri(String),
+    /// Remove every parameter of this name from the query. Only inside this crate: decisions hold the whole URI.
+    RemoveQuery(String),
     /// Remove every value of this header (lower-case name).
     RemoveHeader(String),
     /// Replace every value of this header by one.

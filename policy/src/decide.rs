@@ -1,39 +1,70 @@
 //! The decision: one pure function of a snapshot and a request.
 //!
 //! ```text
-//!  destination named? ──► credential holds? ──► destination readable? ──► first of the candidates that exists
-//!        │ no: deny            │ no: 401              │ no: deny               │ action │ permissions │ none
-//!                                                                             ▼        ▼             ▼
-//!                                                                          decides   first match   default
+//!  form of the request ──► credential holds? ──► destination readable? ──► first enforced candidate that exists
+//!        │ no: 400, 403          │ no: 401              │ no: deny           │ action │ permissions │ none
+//!                                                                           ▼        ▼             ▼
+//!                                                                       decides   first match    default
+//!                                                                       an allow needs the tokens that are asked for
 //! ```
 //!
 //! Every branch that is not an explicit allow denies, and every verdict carries the name of the rule that made it.
 
-use std::{borrow::Cow, rc::Rc};
+mod outcome;
+mod permissions;
+mod requirement;
+mod view;
 
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, rc::Rc};
+
+use serde_json::Value;
+
+pub use self::permissions::{Doubt, Match};
+use self::{
+    outcome::{Outcome, Shadow},
+    view::View,
+};
 use crate::{
     candidates::{Name, candidates},
+    change::Change,
     explain::{Observer, Step},
-    identity::{Caller, Credential, Refusal, identify},
-    model::{Action, DEFAULT_TENANCY, PathMatch, WILDCARD},
-    path::{self, Ambiguous},
+    headers::{HeaderList, Headers},
+    identity::{Caller, Certified, PresentedKey, Refusal, identify},
+    memory::Memory,
+    model::{Action, Mode, Underscores},
+    path::{self, Ambiguous, Canonical},
     snapshot::{
         ReadAt, Snapshot, SnapshotError,
-        record::{Body, IntentionRecord, Key, PermissionRecord},
+        record::{Body, IntentionRecord, Key},
     },
+    tokens::Tokens,
 };
 
 /// What is asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The Consul service that is called, in the default namespace and partition.
+    /// The Consul service that is called, in Consul's spelling: `[partition/][namespace/]name`.
     pub destination: &'a str,
     /// HTTP method as sent; compared case-sensitively.
     pub method: &'a str,
     /// Escaped path, and the query if any after `?`.
     pub uri: &'a str,
-    /// What the caller presented.
-    pub credential: Credential<'a>,
+    /// Host and port as sent; empty when not known.
+    pub host: &'a str,
+    /// The headers.
+    pub headers: &'a dyn Headers,
+    /// The client certificate.
+    pub certificate: Certified<'a>,
+    /// The API key.
+    pub api_key: PresentedKey<'a>,
+    /// Where the connection comes from.
+    pub source_address: Option<IpAddr>,
+    /// The entry point, as the middleware's configuration names it; empty when it does not.
+    pub entry_point: &'a str,
+    /// Claims by provider that were verified elsewhere (policy tests); then no token is read from the request.
+    pub claims: Option<&'a BTreeMap<String, Value>>,
+    /// What is known of signatures from before.
+    pub memory: &'a dyn Memory,
     /// Seconds since the Unix epoch.
     pub now: u64,
 }
@@ -47,27 +78,70 @@ pub enum Verdict {
     Deny,
 }
 
+/// How a caller that is answered 401 can do better (RFC 6750 §3, RFC 9110 §11.6.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Challenge {
+    /// By any credential that the gateway takes.
+    #[default]
+    Credential,
+    /// By a bearer token.
+    Token,
+    /// By another bearer token: the one that was sent does not hold.
+    ValidToken,
+}
+
 /// The answer, with everything that a log line, a header or an explanation needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it may pass.
     pub verdict: Verdict,
-    /// HTTP status for the caller: 200 when allowed, else 400, 401, 403 or 503.
+    /// HTTP status for the caller: 200 when allowed, else 307, 400, 401, 403 or 503.
     pub status: u16,
-    /// The rule that decided: a `service-intentions/…` name, or `default`, `credential`, `path`, `destination`, `snapshot`.
+    /// The rule that decided: a `service-intentions/…` name, or `default`, `credential`, `path`, `header`, `method`,
+    /// `destination`, `request`, `snapshot`.
     pub rule: String,
     /// The verified caller in Consul's spelling, `anonymous`, or `unverified` when a credential was refused.
     pub source: String,
     /// Why, in one sentence without a full stop; for logs, not for callers.
     pub reason: Cow<'static, str>,
+    /// The rule in shadow that would have decided otherwise.
+    pub shadow: Option<String>,
+    /// What a 401 asks for.
+    pub challenge: Challenge,
+    /// What must be done to an allowed request before it is forwarded, in this order. For a 307, the URI to go to.
+    pub changes: Vec<Change>,
 }
 
 /// [`Decision::source`] of a caller without a credential.
 pub const ANONYMOUS: &str = "anonymous";
 /// [`Decision::source`] of a caller whose credential was refused.
 pub const UNVERIFIED: &str = "unverified";
-/// Longest destination name that is looked up, in bytes (Consul's own bound on names that DNS can show is 63).
+/// Longest destination that is looked up, in bytes.
 pub const MAX_DESTINATION_LEN: usize = 255;
+
+// === impl Request ===
+
+static NO_HEADERS: HeaderList = HeaderList(Vec::new());
+
+/// A request for `/` that carries nothing, to nobody, at the epoch.
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self {
+            destination: "",
+            method: "GET",
+            uri: "/",
+            host: "",
+            headers: &NO_HEADERS,
+            certificate: Certified::Absent,
+            api_key: PresentedKey::Absent,
+            source_address: None,
+            entry_point: "",
+            claims: None,
+            memory: &(),
+            now: 0,
+        }
+    }
+}
 
 // === impl Verdict ===
 
@@ -86,8 +160,16 @@ impl Verdict {
 impl Decision {
     /// A refusal for a reason outside the policy: no snapshot, no destination, a broken configuration.
     pub fn refuse(status: u16, rule: &str, reason: impl Into<Cow<'static, str>>) -> Self {
-        let source = UNVERIFIED.to_owned();
-        Self { verdict: Verdict::Deny, status, rule: rule.to_owned(), source, reason: reason.into() }
+        Self {
+            verdict: Verdict::Deny,
+            status,
+            rule: rule.to_owned(),
+            source: UNVERIFIED.to_owned(),
+            reason: reason.into(),
+            shadow: None,
+            challenge: Challenge::Credential,
+            changes: Vec::new(),
+        }
     }
 
     fn snapshot(error: SnapshotError) -> Self {
@@ -106,196 +188,161 @@ pub fn decide_observed<R: ReadAt>(
     request: &Request<'_>,
     observer: &mut impl Observer,
 ) -> Decision {
-    let decision = walk(snapshot, request, observer).unwrap_or_else(Decision::snapshot);
+    let decision = admit(snapshot, request, observer).unwrap_or_else(Decision::snapshot);
     observer.step(Step::Decided(&decision));
     decision
 }
 
-fn walk<R: ReadAt>(
+/// What has to hold before any rule is asked.
+fn admit<R: ReadAt>(
     snapshot: &Snapshot<R>,
     request: &Request<'_>,
     observer: &mut impl Observer,
 ) -> Result<Decision, SnapshotError> {
-    if !is_destination(request.destination) {
+    let named = Name::parse(request.destination).filter(|_| request.destination.len() <= MAX_DESTINATION_LEN);
+    let Some(destination) = named else {
         return Ok(Decision::refuse(403, "destination", "the request names no valid destination"));
+    };
+    if request.method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        // Methods are compared as they are written, and some backends do not; Consul's proxies refuse these, too.
+        return Ok(Decision::refuse(400, "request", "the method holds a lower-case letter"));
     }
-    let caller = match identify(snapshot, request.credential, request.now) {
+    let settings = snapshot.settings();
+    if settings.underscores == Underscores::RejectRequest && request.headers.has_underscores() {
+        return Ok(Decision::refuse(400, "request", "a header name holds an underscore"));
+    }
+    let path = path::canonical(request.uri, &settings.normalization);
+    if let Some(why) = path.as_ref().err().filter(|why| why.refuses()) {
+        return Ok(Decision::refuse(400, "request", why.to_string()));
+    }
+    let uri = canonical_uri(request.uri, &path);
+    if path.as_ref().is_ok_and(|path| path.redirect) {
+        let changes = vec![Change::SetUri(uri.into_owned())];
+        let reason = "the path holds an encoded slash; the caller is sent to the decoded one";
+        return Ok(Decision { changes, ..Decision::refuse(307, "request", reason) });
+    }
+    let mut tokens = Tokens::new(snapshot, request, &uri);
+    let caller = match identify(snapshot, request, destination, &mut tokens) {
         Ok(caller) => caller,
         Err(Refusal::Snapshot(error)) => return Err(error),
-        Err(refusal) => return Ok(Decision::refuse(401, "credential", refusal.to_string())),
+        Err(refusal) => {
+            let challenge = refusal.challenge();
+            return Ok(Decision { challenge, ..Decision::refuse(401, "credential", refusal.to_string()) });
+        }
     };
     observer.step(Step::Identified(&caller));
-    let destination = Name { partition: DEFAULT_TENANCY, namespace: DEFAULT_TENANCY, name: request.destination };
-
-    let verdict = if snapshot.is_broken(Key::Broken(destination))? {
-        let rule = format!("service-intentions/{}", request.destination);
-        Outcome::deny(rule, "the intentions of this destination could not be read")
-    } else {
-        match find(snapshot, &caller, destination, observer)? {
-            Some(intention) => apply(snapshot.settings().default, &intention, request, observer),
-            None => Outcome::default(snapshot.settings().default, "no intention applies"),
-        }
-    };
-    Ok(verdict.into_decision(&caller))
+    let mut walk = Walk { snapshot, request, observer, path: &path, uri: &uri, tokens, shadow: Shadow::default() };
+    let outcome = walk.governed(&caller, destination)?;
+    let Walk { tokens, shadow, .. } = walk;
+    let mut decision = outcome.into_decision(&caller, shadow);
+    if decision.verdict == Verdict::Allow {
+        decision.changes = view::changes(settings, request.uri, &uri, &tokens);
+    }
+    Ok(decision)
 }
 
-fn is_destination(name: &str) -> bool {
-    // NUL separates the parts of a key, and `*` is a pattern, not a destination.
-    !name.is_empty() && name.len() <= MAX_DESTINATION_LEN && name != WILDCARD && !name.contains('\0')
-}
-
-/// The intention that governs this caller, if any.
-fn find<R: ReadAt>(
-    snapshot: &Snapshot<R>,
-    caller: &Caller<'_>,
-    destination: Name<'_>,
-    observer: &mut impl Observer,
-) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
-    let Caller::Service(source) = caller else { return Ok(None) };
-    let source = source.as_ref();
-    for candidate in candidates(source.into(), destination, snapshot.settings().namespace_wildcards) {
-        let key = Key::Intention { destination: candidate.destination, source: candidate.source };
-        let found = snapshot.intention(key)?;
-        observer.step(Step::Candidate { candidate, found: found.as_deref() });
-        if found.is_some() {
-            return Ok(found);
+/// The request target with its path in canonical form; as it came when it has none.
+fn canonical_uri<'a>(uri: &'a str, path: &Result<Canonical<'a>, Ambiguous>) -> Cow<'a, str> {
+    match (path, uri.find('?')) {
+        (Err(_), _) | (Ok(Canonical { path: Cow::Borrowed(_), .. }), _) => Cow::Borrowed(uri),
+        (Ok(Canonical { path, .. }), None) => path.clone(),
+        (Ok(Canonical { path, .. }), Some(at)) => {
+            let query = uri.get(at..).unwrap_or_default();
+            let mut whole = String::with_capacity(path.len() + query.len());
+            whole.push_str(path);
+            whole.push_str(query);
+            Cow::Owned(whole)
         }
     }
-    Ok(None)
 }
 
-/// What a walk ends with, before it is dressed as a [`Decision`].
-struct Outcome {
-    action: Action,
-    rule: String,
-    reason: Cow<'static, str>,
-    /// Set when the path had no single reading and that decided.
-    ambiguous: bool,
+/// One request on its way through the rules.
+struct Walk<'w, R, O> {
+    snapshot: &'w Snapshot<R>,
+    request: &'w Request<'w>,
+    observer: &'w mut O,
+    path: &'w Result<Canonical<'w>, Ambiguous>,
+    uri: &'w str,
+    tokens: Tokens<'w, R>,
+    shadow: Shadow,
 }
 
-impl Outcome {
-    fn deny(rule: String, reason: &'static str) -> Self {
-        Self { action: Action::Deny, rule, reason: reason.into(), ambiguous: false }
-    }
-
-    fn default(action: Action, why: &'static str) -> Self {
-        let reason = match action {
-            Action::Allow => format!("{why}, and the default is allow"),
-            Action::Deny => format!("{why}, and the default is deny"),
-        };
-        Self { action, rule: "default".to_owned(), reason: reason.into(), ambiguous: false }
-    }
-
-    fn into_decision(self, caller: &Caller<'_>) -> Decision {
-        let (verdict, status) = match (self.action, caller) {
-            (Action::Allow, _) => (Verdict::Allow, 200),
-            (Action::Deny, _) if self.ambiguous => (Verdict::Deny, 400),
-            (Action::Deny, Caller::Anonymous) => (Verdict::Deny, 401),
-            (Action::Deny, Caller::Service(_)) => (Verdict::Deny, 403),
-        };
-        let source = match caller {
-            Caller::Anonymous => ANONYMOUS.to_owned(),
-            Caller::Service(name) => name.spelled(),
-        };
-        Decision { verdict, status, rule: self.rule, source, reason: self.reason }
-    }
-}
-
-fn apply(default: Action, intention: &IntentionRecord, request: &Request<'_>, observer: &mut impl Observer) -> Outcome {
-    let outcome = |action, reason: &'static str| Outcome {
-        action,
-        rule: intention.rule.clone(),
-        reason: reason.into(),
-        ambiguous: false,
-    };
-    match &intention.body {
-        Body::Broken => outcome(Action::Deny, "the intention could not be read"),
-        Body::Action(Action::Allow) => outcome(Action::Allow, "the intention allows this source"),
-        Body::Action(Action::Deny) => outcome(Action::Deny, "the intention denies this source"),
-        Body::Permissions(permissions) => apply_permissions(default, intention, permissions, request, observer),
-    }
-}
-
-/// The first permission whose criteria match ends it; none: the default (consul-policy §3.1).
-///
-/// On an ambiguous path every path criterion of a deny matches and none of an allow, and an allow that was passed over for
-/// that reason turns a default of allow into a deny: the default would be an allow, too.
-fn apply_permissions(
-    default: Action,
-    intention: &IntentionRecord,
-    permissions: &[PermissionRecord],
-    request: &Request<'_>,
-    observer: &mut impl Observer,
-) -> Outcome {
-    let path = path::canonical(request.uri);
-    let mut passed_over = None;
-    for (index, permission) in permissions.iter().enumerate() {
-        let matched = matches(permission, request.method, &path);
-        observer.step(Step::Permission { index, permission, matched });
-        if matched == Match::PassedOver {
-            passed_over = path.as_ref().err().copied();
+impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
+    /// The first enforced intention that covers the caller decides; none: the default (consul-policy §2.3).
+    fn governed(&mut self, caller: &Caller<'_>, destination: Name<'_>) -> Result<Outcome, SnapshotError> {
+        if self.check_destination(destination)? {
+            let rule = format!("service-intentions/{}", self.request.destination);
+            return Ok(Outcome::deny(rule, "the intentions of this destination could not be read"));
         }
-        if let Match::Yes | Match::OnDoubt = matched {
-            let reason = match (permission.action, matched) {
-                (Action::Allow, _) => Cow::Borrowed("the permission allows this request"),
-                (Action::Deny, Match::OnDoubt) => doubt(path.as_ref().err().copied()),
-                (Action::Deny, _) => Cow::Borrowed("the permission denies this request"),
-            };
-            return Outcome {
-                action: permission.action,
-                rule: permission_rule(&intention.rule, index),
-                reason,
-                ambiguous: matched == Match::OnDoubt,
-            };
+        if let Caller::Service(source) = caller {
+            let wildcards = self.snapshot.settings().namespace_wildcards;
+            for candidate in candidates(source.as_ref().into(), destination, wildcards) {
+                let key = Key::Intention { destination: candidate.destination, source: candidate.source };
+                let found = self.snapshot.intention(key)?;
+                self.observer.step(Step::Candidate { candidate, found: found.as_deref() });
+                if let Some(outcome) = self.ask(found)? {
+                    return Ok(outcome);
+                }
+            }
+        }
+        Ok(self.default("no intention applies"))
+    }
+
+    /// Whether everything to this destination is denied. Notes when its entry is in shadow.
+    fn check_destination(&mut self, destination: Name<'_>) -> Result<bool, SnapshotError> {
+        let own = self.snapshot.destination(Key::Destination(destination))?;
+        if own.is_some_and(|record| record.broken) {
+            return Ok(true);
+        }
+        // An entry of its own, else that for all of them, else that for all namespaces.
+        for pattern in destination.patterns() {
+            if let Some(record) = self.snapshot.destination(Key::Destination(pattern))? {
+                self.shadow.suspends_default |= record.mode == Mode::Shadow;
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// What an intention says, if it counts.
+    fn ask(&mut self, found: Option<Rc<IntentionRecord>>) -> Result<Option<Outcome>, SnapshotError> {
+        let Some(intention) = found else { return Ok(None) };
+        match intention.mode {
+            Mode::Off => Ok(None),
+            Mode::Enforce => self.apply(&intention).map(Some),
+            Mode::Shadow => {
+                // A shadow inside a shadow has nothing to say.
+                let outer = std::mem::take(&mut self.shadow);
+                let outcome = self.apply(&intention)?;
+                self.shadow = outer;
+                self.shadow.note(outcome.action, &outcome.rule);
+                self.shadow.suspends_default = true;
+                Ok(None)
+            }
         }
     }
-    if passed_over.is_some() {
-        return Outcome { action: Action::Deny, rule: "path".to_owned(), reason: doubt(passed_over), ambiguous: true };
+
+    fn apply(&mut self, intention: &IntentionRecord) -> Result<Outcome, SnapshotError> {
+        let outcome = |action, reason| Outcome::by_rule(action, intention.rule.clone(), reason);
+        match &intention.body {
+            Body::Broken => Ok(outcome(Action::Deny, "the intention could not be read")),
+            // A token does not lift a deny (consul-policy §4.2, §4.4).
+            Body::Action(Action::Deny) => Ok(outcome(Action::Deny, "the intention denies this source")),
+            Body::Action(Action::Allow) => {
+                let allowed = outcome(Action::Allow, "the intention allows this source");
+                self.require(intention.jwt.as_ref(), allowed)
+            }
+            Body::Permissions(permissions) => self.apply_permissions(intention, permissions),
+        }
     }
-    Outcome::default(default, "no permission of the intention matches")
-}
 
-/// `<rule>/permissions/<index>`, without the formatting machinery for one digit: every request that L7 decides asks for it.
-fn permission_rule(rule: &str, index: usize) -> String {
-    let mut name = String::with_capacity(rule.len() + 20);
-    name.push_str(rule);
-    name.push_str("/permissions/");
-    match u32::try_from(index).ok().and_then(|index| char::from_digit(index, 10)) {
-        Some(digit) => name.push(digit),
-        None => name.push_str(&index.to_string()),
+    /// What happens when no rule decides.
+    fn default(&self, why: &'static str) -> Outcome {
+        Outcome::default(self.snapshot.settings().default, why)
     }
-    name
-}
 
-fn doubt(ambiguous: Option<Ambiguous>) -> Cow<'static, str> {
-    ambiguous.map_or(Cow::Borrowed("the path is ambiguous"), |why| Cow::Owned(why.to_string()))
-}
-
-/// How a permission's criteria meet a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Match {
-    /// All criteria hold.
-    Yes,
-    /// A deny that holds because the path is ambiguous.
-    OnDoubt,
-    /// The method does not match.
-    NotMethod,
-    /// The path does not match.
-    NotPath,
-    /// An allow that would need to know the path, which is ambiguous.
-    PassedOver,
-}
-
-fn matches(permission: &PermissionRecord, method: &str, path: &Result<Cow<'_, str>, Ambiguous>) -> Match {
-    if !permission.methods.is_empty() && !permission.methods.iter().any(|it| it == method) {
-        return Match::NotMethod;
+    fn view(&self) -> View<'_> {
+        let uri = self.path.is_ok().then_some(self.uri);
+        View::new(self.snapshot.settings(), self.request, uri, &self.tokens)
     }
-    let Some(criterion) = &permission.path else { return Match::Yes };
-    let holds = match (criterion, path) {
-        (_, Err(_)) if permission.action == Action::Deny => return Match::OnDoubt,
-        (_, Err(_)) => return Match::PassedOver,
-        (PathMatch::Exact(want), Ok(path)) => path == want,
-        (PathMatch::Prefix(want), Ok(path)) => path.starts_with(want.as_str()),
-    };
-    if holds { Match::Yes } else { Match::NotPath }
 }

@@ -1,11 +1,15 @@
-//! Watching a decision being made: the steps, and an observer that writes them down in words.
+//! Watching a decision being made: the steps, an observer that writes them down in words, and what would have changed it.
 
+mod alternatives;
+mod words;
+
+pub use self::alternatives::alternatives;
 use crate::{
-    candidates::{Candidate, Name},
+    candidates::Candidate,
     decide::{Decision, Match},
     identity::Caller,
-    model::{Action, PathMatch, ServiceName},
-    snapshot::record::{Body, IntentionRecord, PermissionRecord},
+    model::{Permission, Requirement},
+    snapshot::record::IntentionRecord,
 };
 
 /// One step of [`crate::decide_observed`].
@@ -25,9 +29,16 @@ pub enum Step<'a> {
         /// Its place in the list, from 0.
         index: usize,
         /// The permission.
-        permission: &'a PermissionRecord,
+        permission: &'a Permission,
         /// How it met the request.
-        matched: Match,
+        matched: &'a Match,
+    },
+    /// The tokens that a rule asks for were looked at.
+    Requirement {
+        /// What it asks for.
+        requirement: &'a Requirement,
+        /// Why it is not met; `None` when it is.
+        unmet: Option<&'a str>,
     },
     /// The end.
     Decided(&'a Decision),
@@ -37,6 +48,11 @@ pub enum Step<'a> {
 pub trait Observer {
     /// Takes one step in.
     fn step(&mut self, step: Step<'_>);
+
+    /// Whether to hold every criterion against the request, where the first that fails would do for the verdict.
+    fn is_thorough(&self) -> bool {
+        false
+    }
 }
 
 impl Observer for () {
@@ -52,59 +68,10 @@ pub struct Transcript {
 
 impl Observer for Transcript {
     fn step(&mut self, step: Step<'_>) {
-        self.lines.push(match step {
-            Step::Identified(Caller::Anonymous) => "caller: anonymous, no credential was presented".to_owned(),
-            Step::Identified(Caller::Service(name)) => format!("caller: service {name}"),
-            Step::Candidate { candidate, found } => {
-                let (source, destination) = (spell(candidate.source), spell(candidate.destination));
-                let outcome =
-                    found.map_or_else(|| "none".to_owned(), |it| format!("{} ({})", it.rule, summary(&it.body)));
-                format!("intention {source} -> {destination} (precedence {}): {outcome}", candidate.precedence)
-            }
-            Step::Permission { index, permission, matched } => {
-                format!("permission {index} ({}): {}", criteria(permission), outcome(matched))
-            }
-            Step::Decided(decision) => {
-                format!("{} by {}: {}", decision.verdict.as_str(), decision.rule, decision.reason)
-            }
-        });
+        self.lines.push(words::step(&step));
     }
-}
 
-fn spell(name: Name<'_>) -> String {
-    let Name { partition, namespace, name } = name;
-    ServiceName { partition: partition.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }.to_string()
-}
-
-fn summary(body: &Body) -> String {
-    match body {
-        Body::Action(action) => action.as_str().to_owned(),
-        Body::Permissions(permissions) if permissions.len() == 1 => "1 permission".to_owned(),
-        Body::Permissions(permissions) => format!("{} permissions", permissions.len()),
-        Body::Broken => "could not be read, denies".to_owned(),
-    }
-}
-
-fn criteria(permission: &PermissionRecord) -> String {
-    let path = match &permission.path {
-        Some(PathMatch::Exact(path)) => format!(" path {path}"),
-        Some(PathMatch::Prefix(path)) => format!(" path {path}*"),
-        None => String::new(),
-    };
-    let methods = if permission.methods.is_empty() { "any method".to_owned() } else { permission.methods.join(",") };
-    let action = match permission.action {
-        Action::Allow => "allow",
-        Action::Deny => "deny",
-    };
-    format!("{action} {methods}{path}")
-}
-
-fn outcome(matched: Match) -> &'static str {
-    match matched {
-        Match::Yes => "matches",
-        Match::OnDoubt => "matches, because the path is ambiguous",
-        Match::NotMethod => "no, another method",
-        Match::NotPath => "no, another path",
-        Match::PassedOver => "no, the path is ambiguous and an allow needs a clear one",
+    fn is_thorough(&self) -> bool {
+        true
     }
 }

@@ -14,6 +14,9 @@ pub trait Headers {
     /// Whether there is a header that is not spelled like `name` but that a lenient backend takes for it (`X_Foo` for
     /// `x-foo`). Policy treats such a request as doubtful wherever a rule speaks of the header.
     fn has_alias(&self, name: &str) -> bool;
+
+    /// Whether any header's name holds an underscore.
+    fn has_underscores(&self) -> bool;
 }
 
 /// Headers in memory: policy tests, `explain`, unit tests.
@@ -27,6 +30,15 @@ impl HeaderList {
     }
 }
 
+impl HeaderList {
+    /// The headers whose names hold no underscore: what is left of them under `DropHeader`.
+    #[must_use]
+    pub fn without_underscores(mut self) -> Self {
+        self.0.retain(|(name, _)| !name.contains('_'));
+        self
+    }
+}
+
 impl Headers for HeaderList {
     fn values(&self, name: &str) -> Vec<Cow<'_, [u8]>> {
         let named = self.0.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name));
@@ -35,6 +47,10 @@ impl Headers for HeaderList {
 
     fn has_alias(&self, name: &str) -> bool {
         self.0.iter().any(|(it, _)| !it.eq_ignore_ascii_case(name) && same(it, name))
+    }
+
+    fn has_underscores(&self) -> bool {
+        self.0.iter().any(|(name, _)| name.contains('_'))
     }
 }
 

@@ -20,25 +20,31 @@ pub mod change;
 pub mod compile;
 pub mod decide;
 pub mod explain;
+pub mod header_match;
 pub mod headers;
 pub mod identity;
+pub mod jwt;
 pub mod memory;
+pub mod method;
 pub mod model;
 pub mod path;
 pub mod problem;
+mod query;
 pub mod read;
+pub mod regex;
 pub mod snapshot;
 pub mod spiffe;
+mod tokens;
 
 pub use crate::{
     certificate::{Certificate, InvalidCertificate},
     change::Change,
     compile::compile,
-    decide::{Decision, Request, Verdict, decide, decide_observed},
+    decide::{Challenge, Decision, Request, Verdict, decide, decide_observed},
     headers::{HeaderList, Headers},
-    identity::Credential,
+    identity::{Certified, PresentedKey},
     memory::Memory,
-    model::{Action, Policy, PolicySettings},
+    model::{Action, Mode, Policy, PolicySettings},
     problem::{Problem, Severity},
     snapshot::{HEADER_LEN, ReadAt, ReadFailed, Snapshot, SnapshotError, peek},
 };

@@ -1,13 +1,20 @@
 //! Reading authored documents into a [`Policy`]: Consul config entries as its HTTP API returns them, HCL-shaped, or as
-//! Kubernetes resources, and Portcullis' own `api-key`.
+//! Kubernetes resources, and Portcullis' own kinds.
 //!
 //! All three spellings of a key are one: `PathPrefix`, `path_prefix` and `pathPrefix` differ in letter case and underscores
 //! only, so keys are folded once (`node.rs`) and there is one reader. Reading never stops at the first fault: it returns
 //! what could be read, with everything else marked as broken (denied), and every [`Problem`].
 
 mod api_key;
+mod identity;
 mod intention;
+mod jwt_provider;
+mod mesh;
+mod mode;
 mod node;
+mod permission;
+mod requirement;
+mod trust;
 
 use serde_json::Value;
 
@@ -19,7 +26,7 @@ use node::Node;
 
 /// Kinds of Consul config entries that say nothing about who may call whom. Any other unknown kind is fatal: a misspelt
 /// `service-intentions` may be a deny.
-const OTHER_KINDS: [&str; 18] = [
+const OTHER_KINDS: [&str; 16] = [
     "apigateway",
     "boundapigateway",
     "controlplanerequestlimit",
@@ -28,8 +35,6 @@ const OTHER_KINDS: [&str; 18] = [
     "httproute",
     "ingressgateway",
     "inlinecertificate",
-    "jwtprovider",
-    "mesh",
     "proxydefaults",
     "ratelimit",
     "samenessgroup",
@@ -45,14 +50,6 @@ const OTHER_KINDS: [&str; 18] = [
 pub fn entries(documents: &[(String, Value)], settings: PolicySettings) -> (Policy, Vec<Problem>) {
     let mut policy = Policy { settings, ..Policy::default() };
     let mut problems = Vec::new();
-    if policy.settings.trust_domains.is_empty() {
-        problems.push(Problem {
-            severity: Severity::Warning,
-            at: "settings".to_owned(),
-            what: "no trust domain is configured, so every client certificate is refused".to_owned(),
-            hint: "set trustDomains to the TrustDomain of Consul's /v1/connect/ca/roots".to_owned(),
-        });
-    }
     for (place, document) in documents {
         match document {
             Value::Null => {}
@@ -63,6 +60,14 @@ pub fn entries(documents: &[(String, Value)], settings: PolicySettings) -> (Poli
             }
             entry => read_entry(&Node::new(entry, format!("{place}: ")), &mut policy, &mut problems),
         }
+    }
+    if policy.settings.trust_domains.is_empty() && policy.trust_bundles.is_empty() {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            at: "settings".to_owned(),
+            what: "no trust domain is configured, so every client certificate is refused".to_owned(),
+            hint: "set trustDomains to the TrustDomain of Consul's /v1/connect/ca/roots".to_owned(),
+        });
     }
     (policy, problems)
 }
@@ -77,6 +82,12 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
     match node::fold(kind).as_str() {
         "serviceintentions" => intention::read(&object, entry, policy, problems),
         "apikey" => api_key::read(&object, entry, policy, problems),
+        "identity" => identity::read_order(&object, entry, policy, problems),
+        "network" => identity::read_network(&object, entry, policy, problems),
+        "jwtprovider" => policy.providers.extend(jwt_provider::read(&object, entry, problems)),
+        "mesh" => mesh::read(&object, policy, problems),
+        "caroots" => policy.trust_bundles.extend(trust::read_ca_roots(&object, entry, problems)),
+        "peertrustbundle" => policy.trust_bundles.extend(trust::read_peer(&object, entry, problems)),
         "servicedefaults" => intention::read_protocol(&object, policy),
         "list" => {
             for item in object.get("items").map(|items| items.list()).unwrap_or_default() {
@@ -87,7 +98,8 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
         _ => problems.push(entry.problem(
             Severity::Fatal,
             &format!("unknown Kind `{kind}`"),
-            "known are service-intentions, service-defaults, api-key, and Consul's other config entries, which are ignored",
+            "known are service-intentions, service-defaults, jwt-provider, mesh, api-key, identity, network, ca-roots, \
+             peer-trust-bundle, and Consul's other config entries, which are ignored",
         )),
     }
 }

@@ -21,18 +21,26 @@ pub use self::{
     write::{Writer, WriterFull},
 };
 
-use std::rc::Rc;
+use std::{borrow::Cow, net::IpAddr, rc::Rc};
+
+use serde::de::DeserializeOwned;
 
 use self::{
     layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
     recent::Recent,
-    record::{ApiKeyRecord, IntentionRecord, Key, Settings},
+    record::{ApiKeyRecord, DestinationRecord, IntentionRecord, Key, Settings, SourceRecord},
 };
+use crate::{certificate::CaRoot, jwt::ProviderRecord, model::IdentityForm};
 
 /// Random access to the bytes of a snapshot: a file, or memory.
 pub trait ReadAt {
     /// Fills all of `buf` from `offset`, or fails.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed>;
+
+    /// All bytes from `offset` on where they are in memory, which spares a copy; `None` where they are not.
+    fn rest_at(&self, _offset: u64) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// The bytes could not be had: beyond the end, or the medium failed.
@@ -66,7 +74,11 @@ pub struct Snapshot<R> {
     reader: R,
     header: Header,
     settings: Settings,
-    recent: Recent,
+    intentions: Recent<IntentionRecord>,
+    destinations: Recent<DestinationRecord>,
+    orders: Recent<Vec<IdentityForm>>,
+    providers: Recent<ProviderRecord>,
+    roots: Recent<Vec<CaRoot>>,
 }
 
 // === impl ReadAt ===
@@ -78,11 +90,19 @@ impl ReadAt for [u8] {
         buf.copy_from_slice(self.get(start..end).ok_or(ReadFailed)?);
         Ok(())
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.get(usize::try_from(offset).ok()?..)
+    }
 }
 
 impl ReadAt for Vec<u8> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         self.as_slice().read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        self.as_slice().rest_at(offset)
     }
 }
 
@@ -90,11 +110,19 @@ impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
     }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
+    }
 }
 
 impl<R: ReadAt + ?Sized> ReadAt for &R {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailed> {
         (**self).read_at(offset, buf)
+    }
+
+    fn rest_at(&self, offset: u64) -> Option<&[u8]> {
+        (**self).rest_at(offset)
     }
 }
 
@@ -111,7 +139,16 @@ impl<R: ReadAt> Snapshot<R> {
             return Err(SnapshotError::Corrupt("settings"));
         }
         let settings = postcard::from_bytes(&settings).map_err(|_| SnapshotError::Corrupt("settings"))?;
-        Ok(Self { reader, header, settings, recent: Recent::default() })
+        Ok(Self {
+            reader,
+            header,
+            settings,
+            intentions: Recent::new(32, 512 * 1024),
+            destinations: Recent::new(32, 4096),
+            orders: Recent::new(32, 16 * 1024),
+            providers: Recent::new(8, 64 * 1024),
+            roots: Recent::new(8, 64 * 1024),
+        })
     }
 
     /// The number of this policy; every publication has another, higher one.
@@ -127,26 +164,51 @@ impl<R: ReadAt> Snapshot<R> {
     /// The intention with exactly this destination and source, wildcards taken literally. The last few answers are kept:
     /// a gateway asks for the same ones again and again, and the answer of a generation never changes.
     pub fn intention(&self, key: Key<'_>) -> Result<Option<Rc<IntentionRecord>>, SnapshotError> {
-        let key = key.encode();
-        if let Some(known) = self.recent.get(&key) {
-            return Ok(known);
-        }
-        let found = self.lookup(&key)?.map(Rc::new);
-        self.recent.keep(key, found.clone());
-        Ok(found)
+        self.remembered(&self.intentions, key)
+    }
+
+    /// What holds for a destination whoever calls, by its name taken literally.
+    pub fn destination(&self, key: Key<'_>) -> Result<Option<Rc<DestinationRecord>>, SnapshotError> {
+        self.remembered(&self.destinations, key)
+    }
+
+    /// An order of identities.
+    pub fn identity_order(&self, key: Key<'_>) -> Result<Option<Rc<Vec<IdentityForm>>>, SnapshotError> {
+        self.remembered(&self.orders, key)
+    }
+
+    /// The JWT provider of this name.
+    pub fn provider(&self, name: &str) -> Result<Option<Rc<ProviderRecord>>, SnapshotError> {
+        self.remembered(&self.providers, Key::Provider(name))
+    }
+
+    /// The CA roots of a trust domain.
+    pub fn roots(&self, trust_domain: &str) -> Result<Option<Rc<Vec<CaRoot>>>, SnapshotError> {
+        self.remembered(&self.roots, Key::Roots(trust_domain))
     }
 
     /// The API key with this id.
     pub fn api_key(&self, id: &str) -> Result<Option<ApiKeyRecord>, SnapshotError> {
-        self.lookup(&Key::ApiKey(id).encode())
+        self.once(Key::ApiKey(id))
     }
 
-    /// Whether everything to this destination is denied because its entry could not be read.
-    pub fn is_broken(&self, destination: Key<'_>) -> Result<bool, SnapshotError> {
-        if !self.settings.broken_destinations {
-            return Ok(false);
+    /// The caller that connections of exactly this network are; `Some(None)` when nobody is known by it.
+    pub fn network(&self, address: IpAddr, prefix_len: u8) -> Result<Option<Option<SourceRecord>>, SnapshotError> {
+        self.once(Key::Network(address, prefix_len))
+    }
+
+    /// All intentions, in the order in which they stand in the file. Reads everything: for people, not for requests.
+    pub fn all_intentions(&self) -> Result<Vec<IntentionRecord>, SnapshotError> {
+        let mut intentions = Vec::new();
+        let mut offset = self.header.records_offset();
+        while offset < self.header.settings_offset {
+            let frame = self.record(offset)?;
+            if Key::is_intention(frame.key()) {
+                intentions.push(decode(&frame)?);
+            }
+            offset = offset.saturating_add(frame.len() as u64);
         }
-        Ok(self.lookup::<()>(&destination.encode())?.is_some())
+        Ok(intentions)
     }
 
     /// Reads all of it and checks that every byte is covered by a checksum that holds.
@@ -166,16 +228,46 @@ impl<R: ReadAt> Snapshot<R> {
         Ok(())
     }
 
-    fn lookup<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, SnapshotError> {
-        let hash = hash(key);
+    /// Looks a record up, or in what was looked up last.
+    fn remembered<T: DeserializeOwned>(
+        &self,
+        recent: &Recent<T>,
+        key: Key<'_>,
+    ) -> Result<Option<Rc<T>>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
+        let key = key.encode();
+        let hash = hash(&key);
+        if let Some(known) = recent.get(hash, &key) {
+            return Ok(known);
+        }
+        let (found, len) = match self.lookup(hash, &key)? {
+            Some((record, len)) => (Some(Rc::new(record)), len),
+            None => (None, 0),
+        };
+        recent.keep(hash, key, found.clone(), len);
+        Ok(found)
+    }
+
+    /// Looks a record up that is not worth remembering.
+    fn once<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Option<T>, SnapshotError> {
+        if !self.header.shapes.may_hold(key) {
+            return Ok(None);
+        }
+        let key = key.encode();
+        Ok(self.lookup(hash(&key), &key)?.map(|(record, _)| record))
+    }
+
+    /// The record with this key, and the length of its payload.
+    fn lookup<T: DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<(T, usize)>, SnapshotError> {
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;
             for slot in page.slots().filter(|slot| slot.tag == layout::tag(hash)) {
                 let frame = self.record(slot.offset)?;
                 if frame.key() == key {
-                    let record = postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))?;
-                    return Ok(Some(record));
+                    return Ok(Some((decode(&frame)?, frame.payload().len())));
                 }
             }
             if !page.overflows() {
@@ -187,30 +279,44 @@ impl<R: ReadAt> Snapshot<R> {
 
     fn page(&self, index: u32) -> Result<Page, SnapshotError> {
         let offset = layout::page_offset(index);
+        if let Some(page) = self.reader.rest_at(offset).and_then(<[u8]>::first_chunk) {
+            return Page::decode(page, self.header.generation, offset);
+        }
         let mut bytes = [0; PAGE_LEN];
         self.reader.read_at(offset, &mut bytes)?;
         Page::decode(&bytes, self.header.generation, offset)
     }
 
-    fn record(&self, offset: u64) -> Result<RecordFrame, SnapshotError> {
+    fn record(&self, offset: u64) -> Result<RecordFrame<'_>, SnapshotError> {
         let end = self.header.settings_offset;
         if offset < self.header.records_offset() || offset.saturating_add(FRAME_LEN as u64) > end {
             return Err(SnapshotError::Corrupt("record offset"));
         }
         // Most records are short: one read fetches the frame and, usually, all that follows it.
         let guess = u32::try_from((end - offset).min(layout::READ_AHEAD)).unwrap_or(0);
-        let mut bytes = read(&self.reader, offset, guess)?;
+        let mut bytes = match self.reader.rest_at(offset) {
+            Some(rest) => Cow::Borrowed(rest),
+            None => Cow::Owned(read(&self.reader, offset, guess)?),
+        };
         let len = RecordFrame::total_len(&bytes).ok_or(SnapshotError::Corrupt("record length"))?;
         if offset.saturating_add(u64::from(len)) > end {
             return Err(SnapshotError::Corrupt("record length"));
         }
-        if len > guess {
-            let mut rest = read(&self.reader, offset + u64::from(guess), len - guess)?;
-            bytes.append(&mut rest);
+        match &mut bytes {
+            Cow::Borrowed(rest) => *rest = rest.get(..len as usize).ok_or(ReadFailed)?,
+            Cow::Owned(bytes) => {
+                if len > guess {
+                    bytes.append(&mut read(&self.reader, offset + u64::from(guess), len - guess)?);
+                }
+                bytes.truncate(len as usize);
+            }
         }
-        bytes.truncate(len as usize);
         RecordFrame::decode(bytes, self.header.generation, offset)
     }
+}
+
+fn decode<T: DeserializeOwned>(frame: &RecordFrame<'_>) -> Result<T, SnapshotError> {
+    postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))
 }
 
 fn read<R: ReadAt>(reader: &R, offset: u64, len: u32) -> Result<Vec<u8>, SnapshotError> {

@@ -37,7 +37,12 @@ fn read_key(object: &Object<'_>) -> Result<ApiKey, (&'static str, &'static str)>
     };
     let source = || {
         let partition = part("partition", DEFAULT_TENANCY)?;
-        Some(ServiceName { partition, namespace: part("namespace", DEFAULT_TENANCY)?, name: part("name", "")? })
+        Some(ServiceName {
+            peer: String::new(),
+            partition,
+            namespace: part("namespace", DEFAULT_TENANCY)?,
+            name: part("name", "")?,
+        })
     };
     let source =
         source().ok_or(("the key has no Source.Name; it is not accepted", "name the service that its holder is"))?;

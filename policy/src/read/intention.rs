@@ -1,21 +1,26 @@
-//! `service-intentions`: an entry, its sources, their permissions (consul-policy §2.1, §3.2).
+//! `service-intentions`: an entry and its sources (consul-policy §2.1).
 
-use super::node::{Node, Object};
+use super::{
+    mode::Modes,
+    node::{Node, Object},
+    permission,
+    requirement::{self, Unreadable},
+};
 use crate::{
-    model::{
-        Action, DEFAULT_TENANCY, Intention, PathMatch, Permission, Policy, ServiceName, Source, SourceRule, WILDCARD,
-    },
+    model::{Action, DEFAULT_TENANCY, Intention, Mode, Policy, ServiceName, Source, SourceRule, WILDCARD},
     problem::{Problem, Severity},
 };
 
-const ENTRY_KEYS: [&str; 9] =
-    ["kind", "name", "namespace", "partition", "sources", "meta", "createindex", "modifyindex", "hash"];
+const ENTRY_KEYS: [&str; 11] =
+    ["kind", "name", "namespace", "partition", "sources", "jwt", "mode", "meta", "createindex", "modifyindex", "hash"];
 const RESOURCE_KEYS: [&str; 5] = ["kind", "apiversion", "metadata", "spec", "status"];
-const SPEC_KEYS: [&str; 2] = ["destination", "sources"];
-const SOURCE_KEYS: [&str; 13] = [
+const SPEC_KEYS: [&str; 4] = ["destination", "sources", "jwt", "mode"];
+const SOURCE_KEYS: [&str; 15] = [
     "name",
     "action",
     "permissions",
+    "mode",
+    "peer",
     "precedence",
     "type",
     "description",
@@ -27,10 +32,6 @@ const SOURCE_KEYS: [&str; 13] = [
     "legacyupdatetime",
     "legacyname",
 ];
-const PERMISSION_KEYS: [&str; 2] = ["action", "http"];
-const HTTP_KEYS: [&str; 3] = ["pathexact", "pathprefix", "methods"];
-/// Consul's list (consul-policy §3.2); others cannot be written there.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
 /// Longest name that is accepted, in bytes. Consul stores longer ones; nothing can call them.
 const MAX_NAME: usize = 255;
 
@@ -59,7 +60,8 @@ pub(super) fn read_protocol(object: &Object<'_>, policy: &mut Policy) {
 
 fn read_config_entry(object: &Object<'_>, entry: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Intention> {
     let destination = service_name(object, entry, DEFAULT_TENANCY, DEFAULT_TENANCY, Severity::Fatal, problems)?;
-    Some(read_sources(object, entry, destination, &ENTRY_KEYS, problems))
+    let modes = Modes::new(object.get("meta"));
+    Some(read_sources(object, entry, destination, &ENTRY_KEYS, &modes, problems))
 }
 
 fn read_resource(resource: &Object<'_>, spec: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Intention> {
@@ -77,7 +79,9 @@ fn read_resource(resource: &Object<'_>, spec: &Node<'_>, problems: &mut Vec<Prob
     let target_object = target.object(problems)?;
     let destination =
         service_name(&target_object, &target, DEFAULT_TENANCY, DEFAULT_TENANCY, Severity::Fatal, problems)?;
-    Some(read_sources(&object, spec, destination, &SPEC_KEYS, problems))
+    let annotations = resource.get("metadata").and_then(|it| it.try_object()).and_then(|it| it.get("annotations"));
+    let modes = Modes::new(annotations);
+    Some(read_sources(&object, spec, destination, &SPEC_KEYS, &modes, problems))
 }
 
 fn read_sources(
@@ -85,9 +89,24 @@ fn read_sources(
     entry: &Node<'_>,
     destination: ServiceName,
     known: &[&str],
+    modes: &Modes<'_>,
     problems: &mut Vec<Problem>,
 ) -> Intention {
-    let mut intention = Intention { destination, sources: Vec::new(), broken: false };
+    let (jwt, mode) = (object.filled("jwt"), modes.of_entry(object, problems));
+    let mut intention = Intention {
+        destination,
+        sources: Vec::new(),
+        jwt: None,
+        mode: mode.unwrap_or_default(),
+        // What a mode that cannot be read was to soften stays as hard as it can be.
+        broken: mode.is_none(),
+    };
+    if let Some(jwt) = jwt {
+        match requirement::read(&jwt, "the whole destination", modes, "jwt", problems) {
+            Ok(requirement) => intention.jwt = requirement,
+            Err(Unreadable) => intention.broken = true,
+        }
+    }
     // A field that this version does not know may narrow the entry (as JWT does), so it is not skipped.
     for node in object.unknown(known) {
         problems.push(node.problem(
@@ -108,40 +127,46 @@ fn read_sources(
         return intention;
     };
     for source in sources {
-        match read_source(&source, &intention.destination, problems) {
+        match read_source(&source, &intention, modes, problems) {
             Some(source) => intention.sources.push(source),
             // Whom it speaks of is not known: it could be anybody.
             None => intention.broken = true,
         }
     }
+    modes.report_unused(problems);
     intention
 }
 
-fn read_source(node: &Node<'_>, destination: &ServiceName, problems: &mut Vec<Problem>) -> Option<Source> {
+fn read_source(
+    node: &Node<'_>,
+    entry: &Intention,
+    modes: &Modes<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Source> {
+    let destination = &entry.destination;
     let Some(object) = node.try_object() else {
         problems.push(node.problem(Severity::Error, "a source must be an object; the whole destination is denied", ""));
         return None;
     };
-    for key in ["peer", "samenessgroup"] {
-        if let Some(found) = object.filled(key) {
-            // Callers of other trust domains are refused before intentions are asked, so an allow that is left out
-            // opens nothing; the whole destination is denied all the same, as the author expects more than is done.
-            problems.push(found.problem(
-                Severity::Error,
-                "sources from peers are not enforced by this version; the whole destination is denied",
-                "remove the source",
-            ));
-            return None;
-        }
+    if let Some(found) = object.filled("samenessgroup") {
+        // Whom it stands for is known to Consul Enterprise only.
+        problems.push(found.problem(
+            Severity::Error,
+            "sameness groups are not known here; the whole destination is denied",
+            "write one source for each peer or partition of the group",
+        ));
+        return None;
     }
-    // A source inherits the destination's tenancy (consul-policy §1.4).
-    let source =
-        service_name(&object, node, &destination.partition, &destination.namespace, Severity::Error, problems)?;
+    let source = source_name(&object, node, destination, problems)?;
     let seen = problems.len();
     problems.extend(object.unknown(&SOURCE_KEYS).iter().map(not_enforced));
+    let mode = modes.of(&object, &format!("sources/{source}"), entry.mode, problems);
     let rule = match (object.filled("action"), object.filled("permissions")) {
         (Some(action), None) => read_action(&action, problems).map(SourceRule::Action),
-        (None, Some(permissions)) => read_permissions(&permissions, destination, problems),
+        (None, Some(permissions)) => {
+            let place = format!("sources/{source}");
+            permission::read_list(&permissions, destination, modes, &place, problems).map(SourceRule::Permissions)
+        }
         (Some(_), Some(_)) => {
             problems.push(node.problem(
                 Severity::Error,
@@ -159,11 +184,40 @@ fn read_source(node: &Node<'_>, destination: &ServiceName, problems: &mut Vec<Pr
             None
         }
     };
-    let rule = rule.filter(|_| problems.len() == seen).unwrap_or(SourceRule::Broken);
-    Some(Source { source, rule })
+    // Warnings do not take anything away.
+    let failed = problems.get(seen..).unwrap_or_default().iter().any(|it| it.severity >= Severity::Error);
+    match (rule.filter(|_| !failed), mode) {
+        (Some(rule), Some(mode)) => Some(Source { source, rule, mode }),
+        _ => Some(Source { source, rule: SourceRule::Broken, mode: Mode::Enforce }),
+    }
 }
 
-fn not_enforced(node: &Node<'_>) -> Problem {
+/// A source inherits the destination's tenancy; a peer's does not (consul-policy §1.4).
+fn source_name(
+    object: &Object<'_>,
+    node: &Node<'_>,
+    destination: &ServiceName,
+    problems: &mut Vec<Problem>,
+) -> Option<ServiceName> {
+    let Some(peer) = object.filled("peer") else {
+        let ServiceName { partition, namespace, .. } = destination;
+        return service_name(object, node, partition, namespace, Severity::Error, problems);
+    };
+    let name = service_name(object, node, DEFAULT_TENANCY, DEFAULT_TENANCY, Severity::Error, problems)?;
+    let is_name = |peer: &&str| peer.len() <= MAX_NAME && !peer.contains(['\0', '*', '/']);
+    let Some(peer) = peer.text().filter(is_name) else {
+        problems.push(peer.problem(Severity::Error, "the Peer is no name; the whole destination is denied", ""));
+        return None;
+    };
+    if object.filled("partition").is_some() {
+        let what = "Peer and Partition exclude each other; the whole destination is denied";
+        problems.push(node.problem(Severity::Error, what, "remove the Partition"));
+        return None;
+    }
+    Some(ServiceName { peer: peer.to_owned(), ..name })
+}
+
+pub(super) fn not_enforced(node: &Node<'_>) -> Problem {
     node.problem(
         Severity::Error,
         "this field is not enforced by this version; the source is denied",
@@ -171,7 +225,7 @@ fn not_enforced(node: &Node<'_>) -> Problem {
     )
 }
 
-fn read_action(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
+pub(super) fn read_action(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
     match node.text() {
         Some("allow") => Some(Action::Allow),
         Some("deny") => Some(Action::Deny),
@@ -182,101 +236,8 @@ fn read_action(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Action> {
     }
 }
 
-fn read_permissions(node: &Node<'_>, destination: &ServiceName, problems: &mut Vec<Problem>) -> Option<SourceRule> {
-    if destination.name == WILDCARD {
-        problems.push(node.problem(
-            Severity::Error,
-            "Permissions are not possible on a wildcard destination; the source is denied",
-            "name the destination, or use Action",
-        ));
-        return None;
-    }
-    let Some(list) = node.try_list() else {
-        problems.push(node.problem(Severity::Error, "Permissions must be a list; the source is denied", ""));
-        return None;
-    };
-    // Every one is read, so that all problems are reported at once.
-    let permissions: Vec<_> = list.iter().map(|permission| read_permission(permission, problems)).collect();
-    permissions.into_iter().collect::<Option<Vec<_>>>().map(SourceRule::Permissions)
-}
-
-fn read_permission(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Permission> {
-    let object = node.object_of_source(problems)?;
-    let seen = problems.len();
-    problems.extend(object.unknown(&PERMISSION_KEYS).iter().map(not_enforced));
-    let action = match object.filled("action") {
-        Some(action) => read_action(&action, problems),
-        None => {
-            problems.push(node.problem(Severity::Error, "the permission has no Action; the source is denied", ""));
-            None
-        }
-    };
-    let Some(http) = object.filled("http") else {
-        problems.push(no_criteria(node));
-        return None;
-    };
-    let criteria = http.object_of_source(problems)?;
-    problems.extend(criteria.unknown(&HTTP_KEYS).iter().map(not_enforced));
-    let path = read_path(&criteria, &http, problems);
-    let methods = read_methods(&criteria, problems);
-    if path.is_none() && methods.is_empty() && problems.len() == seen {
-        // Consul's proxies would take it for "any request" (consul-policy §3.1).
-        problems.push(no_criteria(&http));
-    }
-    if problems.len() > seen {
-        return None;
-    }
-    Some(Permission { action: action?, path, methods })
-}
-
-fn no_criteria(node: &Node<'_>) -> Problem {
-    node.problem(
-        Severity::Error,
-        "the permission has no HTTP criteria; the source is denied",
-        "give PathExact, PathPrefix or Methods, or use Action on the source for all requests",
-    )
-}
-
-fn read_path(criteria: &Object<'_>, http: &Node<'_>, problems: &mut Vec<Problem>) -> Option<PathMatch> {
-    let mut read = |key: &str, kind: fn(String) -> PathMatch| {
-        let node = criteria.filled(key)?;
-        match node.text().filter(|path| path.starts_with('/')) {
-            Some(path) => Some(kind(path.to_owned())),
-            None => {
-                problems.push(node.problem(Severity::Error, "the path must begin with `/`; the source is denied", ""));
-                None
-            }
-        }
-    };
-    let (exact, prefix) = (read("pathexact", PathMatch::Exact), read("pathprefix", PathMatch::Prefix));
-    if exact.is_some() && prefix.is_some() {
-        problems.push(http.problem(
-            Severity::Error,
-            "at most one path criterion is possible; the source is denied",
-            "",
-        ));
-    }
-    exact.or(prefix)
-}
-
-fn read_methods(criteria: &Object<'_>, problems: &mut Vec<Problem>) -> Vec<String> {
-    let Some(node) = criteria.filled("methods") else { return Vec::new() };
-    let Some(texts) = node.texts() else {
-        problems.push(node.problem(Severity::Error, "Methods must be a list of names; the source is denied", ""));
-        return Vec::new();
-    };
-    let methods: Vec<_> = texts.iter().map(|text| text.to_ascii_uppercase()).collect();
-    for method in &methods {
-        if !METHODS.contains(&method.as_str()) {
-            let what = format!("unknown method `{method}`; the source is denied");
-            problems.push(node.problem(Severity::Error, &what, &format!("known are {}", METHODS.join(" "))));
-        }
-    }
-    methods
-}
-
 /// Name, namespace and partition of an object, with what they default to.
-fn service_name(
+pub(super) fn service_name(
     object: &Object<'_>,
     node: &Node<'_>,
     partition: &str,
@@ -305,16 +266,5 @@ fn service_name(
     if partition == WILDCARD || (namespace == WILDCARD && name != WILDCARD) {
         return fail("a wildcard is not possible here", "Partition is never `*`, and Namespace `*` needs Name `*`");
     }
-    Some(ServiceName { partition, namespace, name })
-}
-
-impl<'a> Node<'a> {
-    /// The value as an object inside a source: anything else denies the source.
-    fn object_of_source(&self, problems: &mut Vec<Problem>) -> Option<Object<'a>> {
-        let object = self.try_object();
-        if object.is_none() {
-            problems.push(self.problem(Severity::Error, "an object was expected here; the source is denied", ""));
-        }
-        object
-    }
+    Some(ServiceName { peer: String::new(), partition, namespace, name })
 }

@@ -54,6 +54,19 @@ impl<'a> Node<'a> {
         self.value.as_str()
     }
 
+    /// A truth value, or its word.
+    pub(super) fn truth(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(truth) => Some(*truth),
+            Value::String(word) => match word.as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Consul writes empty lists as `null`; an absent value and an empty one are the same.
     pub(super) fn is_empty(&self) -> bool {
         match self.value {

@@ -1,13 +1,16 @@
 //! The byte layout: header, pages, record frames. Integers are little-endian. Everything decoded here is hostile until its
 //! checksum holds, and bounded after.
 
+use std::borrow::Cow;
+
 use xxhash_rust::xxh64::xxh64;
 
-use super::SnapshotError;
+use super::{SnapshotError, record::Key};
+use crate::{candidates::Name, model::WILDCARD};
 
 /// The format that this version writes, and the only one that it reads: a gateway and its sidecar are released together,
 /// and a plugin that meets another format keeps its last good policy and says so.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// Length of the header, in bytes: enough to learn the generation of a file.
 pub const HEADER_LEN: usize = 128;
@@ -31,9 +34,16 @@ const MAX_SETTINGS: u32 = 64 * 1024;
 
 const MAGIC: [u8; 8] = *b"PORTCLLS";
 
+/// The shapes of keys that a file holds: which of the nine patterns of intentions (an exact name, `*` in a namespace, `*`
+/// in `*`, each of destination and source), and other kinds. Most policies have two or three, and whoever asks for
+/// another is answered without a read: a lookup in a large file is mostly waiting for memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shapes(u16);
+
 /// The first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) shapes: Shapes,
     pub(super) generation: u64,
     pub(super) created_ms: u64,
     pub(super) n_pages: u32,
@@ -61,8 +71,8 @@ pub(super) struct Page {
 
 /// A record's bytes, checked.
 #[derive(Debug)]
-pub(super) struct RecordFrame {
-    bytes: Vec<u8>,
+pub(super) struct RecordFrame<'a> {
+    bytes: Cow<'a, [u8]>,
     key_len: usize,
 }
 
@@ -77,16 +87,10 @@ pub(super) fn checksum(generation: u64, offset: u64, bytes: &[u8]) -> u64 {
     xxh64(bytes, generation.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ offset)
 }
 
-/// FNV-1a with a final mix, so that both halves can be used apart. The table is built from the operator's own names; what
-/// a caller sends can only look things up in it.
+/// Where a key is looked for; both halves can be used apart. The table is built from the operator's own names; what a
+/// caller sends can only look things up in it.
 pub(super) fn hash(key: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in key {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^ hash >> 29
+    xxh64(key, 0)
 }
 
 /// Where a page is.
@@ -97,6 +101,33 @@ pub(super) fn page_offset(index: u32) -> u64 {
 /// What a slot keeps of a hash.
 pub(super) fn tag(hash: u64) -> u32 {
     u32::try_from(hash >> 32).unwrap_or(u32::MAX)
+}
+
+// === impl Shapes ===
+
+impl Shapes {
+    pub(super) fn add(&mut self, key: Key<'_>) {
+        self.0 |= Self::of(key);
+    }
+
+    /// Whether the file can hold this key.
+    pub(super) fn may_hold(self, key: Key<'_>) -> bool {
+        self.0 & Self::of(key) != 0
+    }
+
+    fn of(key: Key<'_>) -> u16 {
+        let wildness = |name: Name<'_>| u16::from(name.name == WILDCARD) + u16::from(name.namespace == WILDCARD);
+        1 << match key {
+            Key::Intention { destination, source } => 3 * wildness(destination) + wildness(source),
+            Key::Destination(_) => 9,
+            Key::ApiKey(_) => 10,
+            Key::Provider(_) => 11,
+            Key::Roots(_) => 12,
+            Key::DestinationOrder(_) => 13,
+            Key::EntryPointOrder(_) => 14,
+            Key::Network(..) => 15,
+        }
+    }
 }
 
 // === impl Header ===
@@ -118,6 +149,7 @@ impl Header {
             return Err(CORRUPT);
         }
         let header = Self {
+            shapes: Shapes(u16::from_le_bytes(field(bytes, 10))),
             generation: u64::from_le_bytes(field(bytes, 16)),
             created_ms: u64::from_le_bytes(field(bytes, 24)),
             n_pages: u32::from_le_bytes(field(bytes, 32)),
@@ -136,6 +168,7 @@ impl Header {
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&self.shapes.0.to_le_bytes());
         bytes.resize(16, 0);
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.created_ms.to_le_bytes());
@@ -222,7 +255,7 @@ impl Page {
 // === impl RecordFrame ===
 
 /// `[checksum u64][payload_len u32][key_len u16][0 u16][key][payload]`
-impl RecordFrame {
+impl<'a> RecordFrame<'a> {
     /// Length of the whole record, told by its first bytes; `None` when it is more than any record's.
     pub(super) fn total_len(bytes: &[u8]) -> Option<u32> {
         let bytes: &[u8; FRAME_LEN] = bytes.first_chunk()?;
@@ -231,7 +264,7 @@ impl RecordFrame {
         (payload <= MAX_PAYLOAD).then(|| payload + u32::from(key) + 16)
     }
 
-    pub(super) fn decode(bytes: Vec<u8>, generation: u64, offset: u64) -> Result<Self, SnapshotError> {
+    pub(super) fn decode(bytes: Cow<'a, [u8]>, generation: u64, offset: u64) -> Result<Self, SnapshotError> {
         const CORRUPT: SnapshotError = SnapshotError::Corrupt("record");
         let frame: &[u8; FRAME_LEN] = bytes.first_chunk().ok_or(CORRUPT)?;
         let key_len = usize::from(u16::from_le_bytes(field(frame, 12)));

@@ -1,71 +1,107 @@
-//! The last few intentions that were looked up, with those that do not exist.
+//! The last few records that were looked up, with those that do not exist.
 //!
 //! Reading one costs two reads of a file, its checksums and its decoding, several times what a decision costs otherwise.
 //! Bounded in number and size, so that callers who rotate through names gain nothing but their own slower answers.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
-use super::record::{Body, IntentionRecord};
-
-/// Answers that are kept.
-const ENTRIES: usize = 32;
-/// Permissions of an intention that is kept; longer ones are read each time.
-const MAX_PERMISSIONS: usize = 64;
-
-type Answer = Option<Rc<IntentionRecord>>;
+type Answer<T> = Option<Rc<T>>;
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    entries: RefCell<Vec<(Vec<u8>, Answer)>>,
-    oldest: Cell<usize>,
+#[derive(Debug)]
+pub(super) struct Recent<T> {
+    kept: RefCell<Kept<T>>,
+    /// Answers that are kept.
+    max_entries: usize,
+    /// Bytes of all payloads that are kept; what is longer alone is read each time.
+    max_bytes: usize,
 }
 
-impl Recent {
-    pub(super) fn get(&self, key: &[u8]) -> Option<Answer> {
-        let entries = self.entries.try_borrow().ok()?;
-        entries.iter().find(|(known, _)| known == key).map(|(_, answer)| answer.clone())
+#[derive(Debug)]
+struct Kept<T> {
+    /// Hashes of the entries, in their order. Side by side, so that looking for one touches nothing else.
+    hashes: Vec<u64>,
+    entries: Vec<(Vec<u8>, Answer<T>)>,
+    /// The entry that is replaced next.
+    oldest: usize,
+    bytes: usize,
+}
+
+impl<T> Recent<T> {
+    pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
+        Self { kept: RefCell::new(Kept { hashes: Vec::new(), entries: Vec::new(), oldest: 0, bytes: 0 }), max_entries, max_bytes }
     }
 
-    pub(super) fn keep(&self, key: Vec<u8>, answer: Answer) {
-        let is_large =
-            |it: &IntentionRecord| matches!(&it.body, Body::Permissions(list) if list.len() > MAX_PERMISSIONS);
-        if answer.as_deref().is_some_and(is_large) {
+    /// The answer for a key with this hash. Two kept keys with one hash cost a lookup, never a wrong answer.
+    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<Answer<T>> {
+        let kept = self.kept.try_borrow().ok()?;
+        let at = kept.hashes.iter().position(|known| *known == hash)?;
+        kept.entries.get(at).filter(|(known, _)| known == key).map(|(_, answer)| answer.clone())
+    }
+
+    /// Keeps an answer whose payload had `len` bytes in place of the oldest.
+    pub(super) fn keep(&self, hash: u64, key: Vec<u8>, answer: Answer<T>, len: usize) {
+        let Ok(mut kept) = self.kept.try_borrow_mut() else { return };
+        if len > self.max_bytes {
             return;
         }
-        let Ok(mut entries) = self.entries.try_borrow_mut() else { return };
-        let at = self.oldest.get();
-        match entries.get_mut(at) {
-            Some(entry) => *entry = (key, answer),
-            None => entries.push((key, answer)),
+        // All at once: this is rare (automata of many rules), and counting each one out would cost every request.
+        kept.bytes += len;
+        if kept.bytes > self.max_bytes {
+            kept.hashes.clear();
+            kept.entries.clear();
+            kept.oldest = 0;
+            kept.bytes = len;
         }
-        self.oldest.set((at + 1) % ENTRIES);
+        let at = kept.oldest;
+        if at < kept.entries.len() {
+            kept.hashes.splice(at..=at, [hash]);
+            kept.entries.splice(at..=at, [(key, answer)]);
+        } else {
+            kept.hashes.push(hash);
+            kept.entries.push((key, answer));
+        }
+        kept.oldest = (at + 1) % self.max_entries;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Action;
 
     /// Every other one exists.
-    fn answer(number: usize) -> Answer {
-        let record = IntentionRecord { rule: number.to_string(), body: Body::Action(Action::Deny) };
-        number.is_multiple_of(2).then(|| Rc::new(record))
+    fn answer(number: usize) -> Answer<usize> {
+        number.is_multiple_of(2).then(|| Rc::new(number))
     }
 
     #[test]
     fn keeps_the_last_ones_with_those_that_do_not_exist() {
-        let recent = Recent::default();
+        let recent = Recent::new(32, 8 * 100);
         for number in 0..100_usize {
-            recent.keep(number.to_string().into_bytes(), answer(number));
+            recent.keep(number as u64, number.to_string().into_bytes(), answer(number), 8);
         }
         for number in 0..100_usize {
-            let want = (number >= 100 - ENTRIES).then(|| answer(number));
-            assert_eq!(recent.get(number.to_string().as_bytes()), want, "{number}");
+            let want = (number >= 68).then(|| answer(number));
+            assert_eq!(recent.get(number as u64, number.to_string().as_bytes()), want, "{number}");
         }
+    }
+
+    #[test]
+    fn another_key_with_the_same_hash_is_not_answered() {
+        let recent = Recent::new(32, 8);
+        recent.keep(7, b"one".to_vec(), answer(2), 1);
+        assert_eq!(recent.get(7, b"other"), None);
+        assert_eq!(recent.get(7, b"one"), Some(answer(2)));
+    }
+
+    #[test]
+    fn the_bytes_that_are_kept_are_bounded() {
+        let recent = Recent::new(32, 8);
+        recent.keep(1, b"large".to_vec(), answer(2), 9);
+        assert_eq!(recent.get(1, b"large"), None);
+        recent.keep(2, b"one".to_vec(), answer(2), 5);
+        recent.keep(3, b"two".to_vec(), answer(4), 5);
+        assert_eq!(recent.get(2, b"one"), None);
+        assert_eq!(recent.get(3, b"two"), Some(answer(4)));
     }
 }

@@ -1,11 +1,14 @@
 //! What is stored: the payloads of records and the keys under which they are found. Encoded by `postcard`, whose wire
 //! format is stable; a change to any of these types is a change of [`super::layout::FORMAT`].
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     candidates::Name,
-    model::{Action, PathMatch},
+    model::{Action, IdentityForm, Mode, Permission, Requirement, ServiceName, Underscores},
+    path::Normalization,
 };
 
 /// What holds for a whole policy.
@@ -14,11 +17,39 @@ pub struct Settings {
     /// What happens when no intention applies.
     pub default: Action,
     /// Accepted trust domains.
-    pub trust_domains: Vec<String>,
+    pub trust_domains: Vec<TrustDomain>,
+    /// The order of identities where no other is given; `None`: [`Settings::USUAL_ORDER`].
+    pub identities: Option<Vec<IdentityForm>>,
+    /// The mesh's request normalization.
+    pub normalization: Normalization,
+    /// The mesh's word on header names with underscores.
+    pub underscores: Underscores,
+    /// Headers that only we may set: those in which providers forward a token's payload. Lower case.
+    pub reserved_headers: Vec<String>,
+    /// Lengths of the network prefixes that exist, longest first: IPv4.
+    pub networks_v4: Vec<u8>,
+    /// The same for IPv6.
+    pub networks_v6: Vec<u8>,
     /// Whether any intention has a namespace `*`: without one, five of nine lookups are needless.
     pub namespace_wildcards: bool,
-    /// Whether any destination is broken as a whole.
-    pub broken_destinations: bool,
+}
+
+/// A trust domain whose SPIFFE IDs are known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustDomain {
+    /// `<cluster uuid>.consul`, in lower case.
+    pub name: String,
+    /// Set when it is a peer's: its name here, and the partition that it exports from, which is in its IDs.
+    pub peer: Option<PeerDomain>,
+}
+
+/// See [`TrustDomain::peer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerDomain {
+    /// The peering's name.
+    pub name: String,
+    /// `ExportedPartition`; `default` stands for none.
+    pub partition: String,
 }
 
 /// One source of one intention.
@@ -26,6 +57,10 @@ pub struct Settings {
 pub struct IntentionRecord {
     /// The rule's name, e.g. `service-intentions/db/sources/web`.
     pub rule: String,
+    /// Whether it counts.
+    pub mode: Mode,
+    /// What the caller must bring besides: the entry's requirement.
+    pub jwt: Option<Requirement>,
     /// What it says.
     pub body: Body,
 }
@@ -36,35 +71,40 @@ pub enum Body {
     /// L4.
     Action(Action),
     /// L7.
-    Permissions(Vec<PermissionRecord>),
+    Permissions(Vec<Permission>),
     /// Could not be read; denied.
     Broken,
 }
 
-/// One permission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PermissionRecord {
-    /// What happens when it matches.
-    pub action: Action,
-    /// Its path criterion.
-    pub path: Option<PathMatch>,
-    /// Its methods; empty is any.
-    pub methods: Vec<String>,
+/// What holds for a destination whoever calls. Either no destination has one, or all with an entry have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRecord {
+    /// Everything to it is denied because its entry could not be read.
+    pub broken: bool,
+    /// The entry's mode: in shadow, callers whom no source covers pass where the default would deny.
+    pub mode: Mode,
 }
 
 /// One API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKeyRecord {
     /// The caller it stands for.
-    pub partition: String,
-    /// See `partition`.
-    pub namespace: String,
-    /// See `partition`.
-    pub name: String,
+    pub source: SourceRecord,
     /// Salt of the hash.
     pub salt: Vec<u8>,
     /// SHA-256 over salt and secret.
     pub hash: [u8; 32],
+}
+
+/// A local service as the caller that a key or a network stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// Admin partition.
+    pub partition: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
 }
 
 /// The name of a record.
@@ -77,14 +117,53 @@ pub enum Key<'a> {
         /// Source.
         source: Name<'a>,
     },
-    /// A destination that is broken as a whole.
-    Broken(Name<'a>),
+    /// A [`DestinationRecord`].
+    Destination(Name<'a>),
     /// An API key by its id.
     ApiKey(&'a str),
+    /// A JWT provider by its name.
+    Provider(&'a str),
+    /// The CA roots of a trust domain.
+    Roots(&'a str),
+    /// The order of identities of a destination.
+    DestinationOrder(Name<'a>),
+    /// The order of identities of an entry point.
+    EntryPointOrder(&'a str),
+    /// A network by its first address and the length of its prefix.
+    Network(IpAddr, u8),
+}
+
+impl Settings {
+    /// The order of identities when nothing is said: a certificate proves more than a key, a key more than an address.
+    pub const USUAL_ORDER: &'static [IdentityForm] =
+        &[IdentityForm::Certificate, IdentityForm::ApiKey, IdentityForm::Network];
+
+    /// The trust domain with this name.
+    pub fn trust_domain(&self, name: &str) -> Option<&TrustDomain> {
+        self.trust_domains.iter().find(|it| it.name == name)
+    }
+}
+
+impl From<&ServiceName> for SourceRecord {
+    fn from(name: &ServiceName) -> Self {
+        let ServiceName { peer: _, partition, namespace, name } = name.clone();
+        Self { partition, namespace, name }
+    }
+}
+
+impl From<SourceRecord> for ServiceName {
+    fn from(SourceRecord { partition, namespace, name }: SourceRecord) -> Self {
+        Self { peer: String::new(), partition, namespace, name }
+    }
 }
 
 impl Key<'_> {
-    /// The key's bytes: a kind, then the parts, separated by NUL, which no part may hold.
+    /// Whether the bytes of a key are an intention's.
+    pub(super) fn is_intention(key: &[u8]) -> bool {
+        key.first() == Some(&b'I')
+    }
+
+    /// The key's bytes: a kind, then the parts, each after a NUL, which no part may hold.
     pub(super) fn encode(self) -> Vec<u8> {
         fn push(bytes: &mut Vec<u8>, parts: &[&str]) {
             bytes.reserve(parts.iter().map(|part| part.len() + 1).sum());
@@ -93,7 +172,8 @@ impl Key<'_> {
                 bytes.extend_from_slice(part.as_bytes());
             }
         }
-        let name = |it: Name<'_>, bytes: &mut Vec<u8>| push(bytes, &[it.partition, it.namespace, it.name]);
+        // The peer comes last: most names have none, and a name is as long as its parts.
+        let name = |it: Name<'_>, bytes: &mut Vec<u8>| push(bytes, &[it.partition, it.namespace, it.name, it.peer]);
         // Room for an intention between names of usual length: the allocator is the dear part.
         let mut bytes = Vec::with_capacity(128);
         match self {
@@ -102,13 +182,37 @@ impl Key<'_> {
                 name(destination, &mut bytes);
                 name(source, &mut bytes);
             }
-            Self::Broken(destination) => {
-                bytes.push(b'B');
+            Self::Destination(destination) => {
+                bytes.push(b'D');
                 name(destination, &mut bytes);
             }
             Self::ApiKey(id) => {
                 bytes.push(b'K');
                 push(&mut bytes, &[id]);
+            }
+            Self::Provider(provider) => {
+                bytes.push(b'P');
+                push(&mut bytes, &[provider]);
+            }
+            Self::Roots(trust_domain) => {
+                bytes.push(b'R');
+                push(&mut bytes, &[trust_domain]);
+            }
+            Self::DestinationOrder(destination) => {
+                bytes.push(b'O');
+                name(destination, &mut bytes);
+            }
+            Self::EntryPointOrder(entry_point) => {
+                bytes.push(b'E');
+                push(&mut bytes, &[entry_point]);
+            }
+            Self::Network(address, prefix_len) => {
+                bytes.push(b'N');
+                match address {
+                    IpAddr::V4(address) => bytes.extend_from_slice(&address.octets()),
+                    IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
+                }
+                bytes.push(prefix_len);
             }
         }
         bytes

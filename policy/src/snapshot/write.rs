@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    layout::{Header, MAX_CHAIN, PAGE_LEN, PAGE_SLOTS, Page, RecordFrame, Slot, checksum, hash, page_offset, tag},
+    layout::{Header, MAX_CHAIN, PAGE_LEN, PAGE_SLOTS, Page, RecordFrame, Shapes, Slot, checksum, hash, page_offset, tag},
     record::{Key, Settings},
 };
 
@@ -16,15 +16,17 @@ pub struct WriterFull;
 #[derive(Debug, Default)]
 pub struct Writer {
     records: Vec<(Vec<u8>, Vec<u8>)>,
+    shapes: Shapes,
 }
 
 impl Writer {
     /// Adds one record.
     pub fn add<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), WriterFull> {
-        let (key, payload) = (key.encode(), postcard::to_allocvec(record).map_err(|_| WriterFull)?);
+        let (shaped, key, payload) = (key, key.encode(), postcard::to_allocvec(record).map_err(|_| WriterFull)?);
         // Encoded once more with its real place; this only asks whether it fits.
         RecordFrame::encode(&key, &payload, 0, 0).ok_or(WriterFull)?;
         self.records.push((key, payload));
+        self.shapes.add(shaped);
         Ok(())
     }
 
@@ -35,6 +37,7 @@ impl Writer {
         let mut n_pages = self.records.len().div_ceil(PAGE_SLOTS - 1).next_power_of_two();
         loop {
             let header = Header {
+                shapes: self.shapes,
                 generation,
                 created_ms,
                 n_pages: u32::try_from(n_pages).unwrap_or(1 << 31),

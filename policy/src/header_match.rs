@@ -1,0 +1,201 @@
+//! Criteria on headers (consul-policy §3.2 and §3.5).
+//!
+//! Several values of a header are one text, joined by `,`, before anything is compared. A value criterion on a header that
+//! is not there does not hold, and inverting it changes nothing about that. Where the gateway cannot know what the backend
+//! will see, the answer is [`Held::Doubt`].
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{headers::Headers, path, regex::Pattern};
+
+/// One element of a permission's `Header`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// The name in lower case, or a pseudo header: `:path`, `:method`, `:authority` (which is also `host`), `:scheme`.
+    pub name: String,
+    /// What is asked of the header.
+    pub test: HeaderTest,
+    /// Whether ASCII letters are compared without case. Means nothing to `Present` and `Regex`.
+    pub ignore_case: bool,
+    /// Whether the answer is turned round, except on a header that is not there.
+    pub invert: bool,
+}
+
+/// What is asked of a header. Texts are compared byte by byte with the joined value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeaderTest {
+    /// It is there, be it empty.
+    Present,
+    /// The whole value.
+    Exact(String),
+    /// Its beginning.
+    Prefix(String),
+    /// Its end.
+    Suffix(String),
+    /// Any part of it.
+    Contains(String),
+    /// The whole value matches.
+    Regex(Pattern),
+}
+
+/// Whether a criterion holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It depends on who reads the request: a deny with it holds, an allow does not.
+    Doubt,
+}
+
+/// What pseudo headers stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pseudo<'a> {
+    /// The canonical path, and the query after `?` if there is one; none if the path is ambiguous.
+    pub path: Option<&'a str>,
+    /// Host and port as sent, the case kept; empty if not known.
+    pub authority: &'a str,
+    /// As sent.
+    pub method: &'a str,
+    /// `http` or `https`; empty if not known.
+    pub scheme: &'a str,
+}
+
+/// Fields between two neighbours on the way: Go's server and Envoy keep them from those who look at headers, each in its
+/// own way.
+const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "trailer", "transfer-encoding"];
+
+impl Held {
+    fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Doubt => Self::Doubt,
+        }
+    }
+}
+
+impl From<bool> for Held {
+    fn from(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+}
+
+impl HeaderMatch {
+    /// Asks the criterion about a request.
+    pub fn holds(&self, headers: &dyn Headers, pseudo: &Pseudo<'_>) -> Held {
+        match self.name.as_str() {
+            ":path" => self.holds_for_path(pseudo.path),
+            ":method" => self.holds_for_known(pseudo.method),
+            ":authority" | "host" => self.holds_for_known(pseudo.authority),
+            ":scheme" => self.holds_for_known(pseudo.scheme),
+            name if name.starts_with(':') || HOP_BY_HOP.contains(&name) || headers.has_alias(name) => Held::Doubt,
+            name => self.holds_for_values(&headers.values(name)),
+        }
+    }
+
+    /// A field that every request has.
+    fn holds_for_known(&self, value: &str) -> Held {
+        if value.is_empty() { Held::Doubt } else { self.turned(self.holds_for(value.as_bytes())) }
+    }
+
+    fn holds_for_values(&self, values: &[Cow<'_, [u8]>]) -> Held {
+        match values {
+            [] => Held::from(self.invert && self.test == HeaderTest::Present),
+            [value] => self.turned(self.holds_for(value)),
+            _ => {
+                let joined = self.holds_for(&values.join(&b','));
+                if values.iter().any(|value| value.is_empty()) {
+                    // Envoy leaves empty values out of some fields and keeps them in others, and so do backends.
+                    let filled: Vec<_> = values.iter().filter(|value| !value.is_empty()).cloned().collect();
+                    if self.holds_for(&filled.join(&b',')) != joined {
+                        return Held::Doubt;
+                    }
+                }
+                self.turned(joined)
+            }
+        }
+    }
+
+    /// The hexadecimal digits of escapes are compared without case, as in path criteria (see [`path::canonical_rule`]).
+    fn holds_for_path(&self, path: Option<&str>) -> Held {
+        let Some(path) = path else { return Held::Doubt };
+        let (upper, lower) = (path::canonical_rule(path), path::lower_hex(path));
+        let compare = |compare: fn(&[u8], &[u8]) -> bool, want: &str| {
+            if self.compare(compare, upper.as_bytes(), path::canonical_rule(want).as_bytes()) {
+                Held::Yes
+            } else if self.compare(compare, lower.as_bytes(), want.as_bytes()) {
+                // Half an escape in the rule's text: it depends on the spelling that was sent.
+                Held::Doubt
+            } else {
+                Held::No
+            }
+        };
+        let held = match &self.test {
+            HeaderTest::Present => Held::Yes,
+            HeaderTest::Exact(want) => compare(is, want),
+            HeaderTest::Prefix(want) => compare(begins, want),
+            HeaderTest::Suffix(want) => compare(ends, want),
+            HeaderTest::Contains(want) => compare(contains, want),
+            HeaderTest::Regex(pattern) => matches_path(pattern, path),
+        };
+        self.turned(held)
+    }
+
+    fn holds_for(&self, value: &[u8]) -> Held {
+        match &self.test {
+            HeaderTest::Present => Held::Yes,
+            HeaderTest::Exact(want) => self.compare(is, value, want.as_bytes()).into(),
+            HeaderTest::Prefix(want) => self.compare(begins, value, want.as_bytes()).into(),
+            HeaderTest::Suffix(want) => self.compare(ends, value, want.as_bytes()).into(),
+            HeaderTest::Contains(want) => self.compare(contains, value, want.as_bytes()).into(),
+            HeaderTest::Regex(_) if core::str::from_utf8(value).is_err() => Held::Doubt,
+            HeaderTest::Regex(pattern) => pattern.is_full_match(value).into(),
+        }
+    }
+
+    fn compare(&self, compare: fn(&[u8], &[u8]) -> bool, value: &[u8], want: &[u8]) -> bool {
+        if self.ignore_case {
+            compare(&value.to_ascii_lowercase(), &want.to_ascii_lowercase())
+        } else {
+            compare(value, want)
+        }
+    }
+
+    fn turned(&self, held: Held) -> Held {
+        if self.invert { held.not() } else { held }
+    }
+}
+
+/// Whether a pattern matches a canonical path, or a path and its query.
+///
+/// The hexadecimal digits of escapes are in upper case in a canonical path, however they were sent. Where a pattern tells
+/// the cases apart, the answer is doubt: write `(?i:%c3%a9)` to meet both.
+pub fn matches_path(pattern: &Pattern, canonical: &str) -> Held {
+    let (upper, lower) = (path::canonical_rule(canonical), path::lower_hex(canonical));
+    let held = pattern.is_full_match(upper.as_bytes());
+    if upper != lower && pattern.is_full_match(lower.as_bytes()) != held { Held::Doubt } else { held.into() }
+}
+
+fn is(value: &[u8], want: &[u8]) -> bool {
+    value == want
+}
+
+fn begins(value: &[u8], want: &[u8]) -> bool {
+    value.starts_with(want)
+}
+
+fn ends(value: &[u8], want: &[u8]) -> bool {
+    value.ends_with(want)
+}
+
+fn contains(value: &[u8], want: &[u8]) -> bool {
+    // `windows` has none of length 0.
+    want.is_empty() || value.windows(want.len()).any(|part| part == want)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The method that counts.
+//!
+//! Many frameworks let a request say by a header or by a parameter that it means another method than it has: a `GET` that
+//! the rules see can be a `DELETE` to the backend (traefik §5). Where a request says so, its method is in doubt. Form
+//! bodies, in which a few frameworks look for `_method` too, are not seen here.
+
+use std::{borrow::Cow, fmt};
+
+use crate::headers::{self, Headers};
+
+/// What frameworks look for, in lower case: headers, and some of them parameters of the query as well.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+/// Parameters of the query that frameworks look for. Compared as [`headers::same`] does: PHP reads `.method` so, too.
+const PARAMETERS: [&str; 2] = ["_method", "_httpmethod"];
+
+/// Why it is not known which method the backend will see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MethodDoubt {
+    /// A header says another method.
+    Header,
+    /// A parameter of the query says another method.
+    Parameter,
+}
+
+impl fmt::Display for MethodDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "a header asks the backend to take the request for one of another method",
+            Self::Parameter => "the query asks the backend to take the request for one of another method",
+        })
+    }
+}
+
+/// The method of a request, unless the request asks for another one somewhere. `uri` is path, `?` and query.
+///
+/// On doubt, a deny with methods matches and an allow with methods does not.
+pub fn effective<'a>(method: &'a str, headers: &dyn Headers, uri: &str) -> Result<&'a str, MethodDoubt> {
+    for name in OVERRIDES {
+        // The value of an alias is not shown, so it is another one.
+        if headers.has_alias(name) || headers.values(name).iter().any(|value| !is_same(value, method)) {
+            return Err(MethodDoubt::Header);
+        }
+    }
+    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    // `;` separates parameters as well for older stacks.
+    for parameter in query.split(['&', ';']) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let name = decode(name);
+        let looked_for = OVERRIDES.iter().chain(&PARAMETERS).any(|it| headers::same(name.as_ref(), it));
+        if looked_for && !is_same(&decode(value), method) {
+            return Err(MethodDoubt::Parameter);
+        }
+    }
+    Ok(method)
+}
+
+/// Frameworks take the value without case.
+fn is_same(value: &[u8], method: &str) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(method.as_bytes())
+}
+
+/// Percent-decoded; a broken escape stays as it is.
+fn decode(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first == b'%'
+            && let [high, low, after @ ..] = rest
+            && let (Some(high), Some(low)) = (char::from(*high).to_digit(16), char::from(*low).to_digit(16))
+            && let Ok(byte) = u8::try_from(high << 4 | low)
+        {
+            out.push(byte);
+            rest = after;
+        } else {
+            out.push(*first);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests;
