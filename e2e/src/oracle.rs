@@ -16,6 +16,7 @@ pub mod case_file;
 pub mod classes;
 pub mod compare;
 pub mod consul;
+pub mod doubt;
 pub mod echo;
 pub mod envoy;
 pub mod generate;

@@ -7,7 +7,10 @@
 use portcullis_policy::Verdict;
 
 use super::compare::{Case, Difference};
+use super::doubt::Doubt;
 use super::mesh::Seen;
+use super::ours::{Engine, gateway_uri};
+use super::policy::{HeaderTest, PathRule, Permission, Rule};
 use super::{target, translation};
 
 /// A documented difference.
@@ -27,7 +30,7 @@ pub struct Class {
     holds: fn(&Case<'_>) -> bool,
 }
 
-use Difference::{Milder, Stricter};
+use Difference::{Forwarded, Milder, Stricter};
 
 /// All of them. The first that explains a difference counts it.
 pub const CLASSES: &[Class] = &[
@@ -48,7 +51,50 @@ pub const CLASSES: &[Class] = &[
         consul: "Decides on the path after its own normalisation and forwards that.",
         ours: "Refuses with 400 a path that has more than one reading, where a rule needs the path.",
         why: "Backends disagree on what such a path means; a rule that holds for one reading only is a way around the rule.",
-        holds: |case| case.ours.status == 400 && target::is_ambiguous(&case.ask.target),
+        holds: |case| Doubt::Path.decides(case),
+    },
+    Class {
+        name: "unread-path",
+        directions: &[Forwarded],
+        consul: "Normalises every path and forwards the normal form.",
+        ours: "Where no rule needed the path, one that has more than one reading is forwarded as it came.",
+        why: "The verdict did not depend on it, and a changed path could be another resource.",
+        holds: |case| target::is_ambiguous(&case.ask.target),
+    },
+    Class {
+        name: "escape-case",
+        directions: &[Stricter, Milder],
+        consul: "Compares the text of a rule with the path as it was sent: `/%c3%a9` and `/%C3%A9` are two rules.",
+        ours: "The digits of escapes are compared without case. A regex that tells the cases apart is in doubt: 400.",
+        why: "Both spell one path, and Traefik may have changed the case before policy sees it.",
+        holds: escape_case,
+    },
+    Class {
+        name: "alias-header",
+        directions: &[Stricter],
+        consul: "`X_Role` and `X.Role` are other headers than `X-Role`.",
+        ours: "A request with such a header is refused with 400 where a rule needs the header that it is taken for.",
+        why: "Backends behind CGI, WSGI and the like see one name for all of them.",
+        holds: |case| Doubt::Alias.decides(case),
+    },
+    Class {
+        name: "method-override",
+        directions: &[Stricter],
+        consul: "Compares the method of the request line.",
+        ours: "A request that asks to be taken for one of another method (`X-HTTP-Method-Override`, `_method` in the query, \
+            and the like) is refused with 400 where a rule needs the method.",
+        why: "Frameworks honour it, after the rules were asked.",
+        holds: |case| Doubt::Method.decides(case),
+    },
+    Class {
+        name: "header-readings",
+        directions: &[Stricter],
+        consul: "Leaves empty ones of several values out in some headers and keeps them in others; a regex sees a value that \
+            is not UTF-8 as bytes.",
+        ours: "Where the two readings give two answers, or a regex is asked about what is not UTF-8, the request is refused \
+            with 400.",
+        why: "It is not known which reading the backend has.",
+        holds: |case| Doubt::Readings.decides(case),
     },
     Class {
         name: "source-order",
@@ -97,14 +143,58 @@ fn identity(case: &Case<'_>) -> bool {
     case.ours.status == 401 && case.ours.rule == "credential" && case.caller.service.is_none()
 }
 
+/// The sidecar does what we would do without the criteria whose escapes have letters in another case than the request's.
+fn escape_case(case: &Case<'_>) -> bool {
+    let sent = match case.seen {
+        Seen::Passed(arrived) => arrived.target.clone(),
+        Seen::Refused(_) => gateway_uri(&case.ask.target),
+    };
+    if !target::has_lettered_escape(sent.as_bytes()) {
+        return false;
+    }
+    let upper = target::with_upper_escapes(&sent);
+    if case.ours.status == 400 {
+        return case.ours.reason.contains("hexadecimal");
+    }
+    // A text that meets the path only if case does not count meets nothing there.
+    let other = |text: &str| {
+        target::has_lettered_escape(text.as_bytes())
+            && !sent.contains(text)
+            && upper.contains(&target::with_upper_escapes(text))
+    };
+    let mut world = case.world.clone();
+    let mut changed = false;
+    for source in world.entries.iter_mut().flat_map(|it| &mut it.sources) {
+        let Rule::Permissions(permissions) = &mut source.rule else { continue };
+        for Permission { path, headers, .. } in permissions {
+            if let Some(PathRule::Exact(text) | PathRule::Prefix(text)) = path
+                && other(text)
+            {
+                *path = Some(PathRule::Exact("/\u{1}".to_owned()));
+                changed = true;
+            }
+            for header in headers.iter_mut().filter(|it| it.name == ":path") {
+                if let HeaderTest::Text(_, text) = &mut header.test
+                    && other(text)
+                {
+                    "\u{1}".clone_into(text);
+                    changed = true;
+                }
+            }
+        }
+    }
+    let under = || Some(Engine::of(&world, case.trust_domain).ok()?.decide(case.ask, case.caller).verdict);
+    changed && under() == Some(sidecars_verdict(case))
+}
+
 fn source_order(case: &Case<'_>) -> bool {
     translation::is_out_of_order(case) && translation::verdict(case) == Some(sidecars_verdict(case))
 }
 
 fn name_as_pattern(case: &Case<'_>) -> bool {
-    translation::is_covered_by_pattern(case)
-        && translation::verdict(case)
-            .map_or_else(|| target::is_ambiguous(&case.ask.target), |it| it == sidecars_verdict(case))
+    // Where what the other intention says is in doubt with us, it is certain there.
+    let known = translation::verdict(case).map_or(true, |it| it == sidecars_verdict(case));
+    translation::is_covered_by_pattern(case) && known
 }
 
 fn not_http(case: &Case<'_>) -> bool {

@@ -5,7 +5,9 @@ use portcullis_policy::{Decision, Verdict};
 use super::ask::Ask;
 use super::callers::Caller;
 use super::mesh::Seen;
+use super::ours::forwarded;
 use super::policy::World;
+use super::target;
 
 /// One request with both verdicts.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,8 @@ pub enum Difference {
     Stricter,
     /// We let pass what is refused there.
     Milder,
+    /// Both let it pass, and the service gets another path or query.
+    Forwarded,
 }
 
 impl Difference {
@@ -39,6 +43,7 @@ impl Difference {
         match self {
             Difference::Stricter => "stricter",
             Difference::Milder => "milder",
+            Difference::Forwarded => "forwarded differently",
         }
     }
 }
@@ -49,7 +54,13 @@ impl Case<'_> {
         match (self.ours.verdict, self.seen) {
             (Verdict::Deny, Seen::Passed(_)) => Some(Difference::Stricter),
             (Verdict::Allow, Seen::Refused(_)) => Some(Difference::Milder),
-            (Verdict::Deny, Seen::Refused(_)) | (Verdict::Allow, Seen::Passed(_)) => None,
+            (Verdict::Deny, Seen::Refused(_)) => None,
+            (Verdict::Allow, Seen::Passed(arrived)) => {
+                let (ours, theirs) = (forwarded(self.ask, self.ours), &arrived.target);
+                // The digits of escapes mean the same in either case (RFC 3986 §6.2.2.1).
+                (target::with_upper_escapes(&ours) != target::with_upper_escapes(theirs))
+                    .then_some(Difference::Forwarded)
+            }
         }
     }
 }

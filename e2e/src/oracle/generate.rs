@@ -2,14 +2,15 @@
 //!
 //! All of it is a function of the seed: a run that found something can be repeated.
 
-pub mod path;
+mod header;
+mod path;
 
 use fastrand::Rng;
 use portcullis_policy::Action;
 
 use super::ask::Ask;
 use super::callers::SERVICES;
-use super::policy::{Entry, PathRule, Permission, Rule, Source, World};
+use super::policy::{Entry, Permission, Rule, Source, World};
 
 /// The methods that a permission can name (consul-policy §3.2).
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
@@ -57,13 +58,11 @@ fn action(random: &mut Rng) -> Action {
 
 fn permission(random: &mut Rng) -> Permission {
     loop {
-        let path = match random.u8(0..10) {
-            0..4 => Some(PathRule::Prefix(path::rule(random))),
-            4..8 => Some(PathRule::Exact(path::rule(random))),
-            _ => None,
-        };
+        let path = (random.u8(0..10) < 7).then(|| path::rule(random));
         let methods = if random.u8(0..10) < 4 { methods(random) } else { Vec::new() };
-        let permission = Permission { action: action(random), path, methods, headers: Vec::new() };
+        let n_headers = [0, 0, 0, 1, 1, 2][random.usize(..6)];
+        let headers = (0..n_headers).map(|_| header::rule(random)).collect();
+        let permission = Permission { action: action(random), path, methods, headers };
         if permission.has_criterion() {
             return permission;
         }
@@ -90,7 +89,8 @@ pub fn ask(random: &mut Rng, world: &World, destination: &str, caller: usize) ->
         _ if random.bool() => "GET".to_owned(),
         _ => SENT_METHODS[random.usize(..SENT_METHODS.len())].to_owned(),
     };
-    Ask { caller, destination: destination.to_owned(), method, target, headers: Vec::new() }
+    let headers = header::near(random, about.map_or(&[], |it| &it.headers));
+    Ask { caller, destination: destination.to_owned(), method, target, headers }
 }
 
 /// Every permission of a destination's entry.

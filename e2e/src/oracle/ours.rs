@@ -3,9 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use portcullis_policy::{Credential, Decision, PolicySettings, Request, Snapshot, compile, decide, read};
+use portcullis_policy::{
+    Certified, Change, Decision, HeaderList, PolicySettings, Request, Snapshot, compile, decide, read,
+};
 
-use super::ask::Ask;
+use super::ask::{Ask, HOST};
 use super::callers::Caller;
 use super::policy::World;
 
@@ -33,14 +35,33 @@ impl Engine {
     /// Decides a request as the plugin does.
     pub fn decide(&self, ask: &Ask, caller: &Caller) -> Decision {
         let uri = gateway_uri(&ask.target);
-        let credential = match &caller.certificate {
-            Ok(certificate) => Credential::Certificate(certificate),
-            Err(invalid) => Credential::Invalid(invalid.label()),
+        let certificate = match &caller.certificate {
+            Ok(certificate) => Certified::Verified(certificate),
+            Err(invalid) => Certified::Invalid(invalid.label()),
         };
-        let request =
-            Request { destination: &ask.destination, method: &ask.method, uri: &uri, credential, now: seconds() };
+        // Every HTTP server cuts off the blanks around a value.
+        let headers = HeaderList::new(ask.headers.iter().map(|(name, value)| (name.as_str(), value.trim_ascii())));
+        let request = Request {
+            destination: &ask.destination,
+            method: &ask.method,
+            uri: &uri,
+            host: HOST,
+            headers: &headers,
+            certificate,
+            now: seconds(),
+            ..Request::default()
+        };
         decide(&self.snapshot, &request)
     }
+}
+
+/// The target with which an allowed request is forwarded.
+pub fn forwarded(ask: &Ask, decision: &Decision) -> String {
+    let set = decision.changes.iter().rev().find_map(|change| match change {
+        Change::SetUri(uri) => Some(uri.clone()),
+        Change::RemoveHeader(_) | Change::SetHeader { .. } | Change::RemoveQuery(_) => None,
+    });
+    set.unwrap_or_else(|| gateway_uri(&ask.target))
 }
 
 impl std::fmt::Debug for Engine {

@@ -28,6 +28,24 @@ pub fn is_ambiguous(target: &[u8]) -> bool {
         || has_telling_segment(&decoded)
 }
 
+/// The same target with the letters of its escapes in upper case.
+pub fn with_upper_escapes(target: &str) -> String {
+    let mut out = target.as_bytes().to_vec();
+    for at in 0..out.len() {
+        if out[at] == b'%' && out.get(at + 1..at + 3).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit)) {
+            out[at + 1..at + 3].make_ascii_uppercase();
+        }
+    }
+    // Letters were exchanged for letters.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Whether a text holds an escape with a letter among its digits.
+pub fn has_lettered_escape(text: &[u8]) -> bool {
+    let letter = |it: &[u8]| it.iter().all(u8::is_ascii_hexdigit) && it.iter().any(u8::is_ascii_alphabetic);
+    text.windows(3).any(|it| it[0] == b'%' && letter(&it[1..]))
+}
+
 /// An escape that is broken, or that means a byte with a meaning of its own in paths.
 fn has_telling_escape(path: &[u8]) -> bool {
     let places = path.iter().enumerate().filter(|(_, byte)| **byte == b'%');

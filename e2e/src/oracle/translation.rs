@@ -9,6 +9,7 @@
 use portcullis_policy::{Action, Verdict};
 
 use super::compare::Case;
+use super::doubt::DOUBTS;
 use super::ours::Engine;
 use super::policy::{Entry, Rule, World};
 
@@ -19,8 +20,8 @@ struct Intention<'a> {
     rule: &'a Rule,
 }
 
-/// What the sidecar does by the translation; `None` where an intention that is involved has no single answer on our side,
-/// because it needs a path that is ambiguous.
+/// What the sidecar does by the translation; `None` where we refuse an intention that is involved for a doubt
+/// ([`DOUBTS`]), which the sidecar does not have.
 pub fn verdict(case: &Case<'_>) -> Option<Verdict> {
     let caller = case.caller.service.as_deref()?;
     let intentions = intentions(case.world, &case.ask.destination);
@@ -86,7 +87,8 @@ fn alone(case: &Case<'_>, caller: &str, rule: &Rule) -> Option<Verdict> {
     let entry = Entry { destination: case.ask.destination.clone(), sources: vec![source] };
     let world = World { entries: vec![entry], ..case.world.clone() };
     let decision = Engine::of(&world, case.trust_domain).ok()?.decide(case.ask, case.caller);
-    (decision.status != 400).then_some(decision.verdict)
+    let case = Case { world: &world, ours: &decision, ..*case };
+    (!DOUBTS.iter().any(|it| it.decides(&case))).then_some(decision.verdict)
 }
 
 /// Whether a source covers a caller, its dots read as a regular expression's.

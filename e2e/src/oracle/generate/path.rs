@@ -38,14 +38,38 @@ const ODD: [&str; 12] = [
     "/a/b?",
 ];
 
+/// Patterns, with what they may or may not match as a whole.
+const PATTERNS: [(&str, &[&str]); 12] = [
+    ("/v[0-9]+/.*", &["/v1/items", "/v12/", "/v/x", "/v1", "/x/v1/y"]),
+    ("/a|/b", &["/a", "/b", "/ab", "/a/b", "/x/b"]),
+    ("(?i)/ADMIN/?", &["/admin", "/Admin/", "/ADMIN", "/admins"]),
+    ("/[^/]+/secret", &["/a/secret", "/a/b/secret", "//secret", "/v1/secret/"]),
+    ("/a.b", &["/a.b", "/a/b", "/axb", "/a%2fb", "/a%20b"]),
+    ("/.{4}", &["/abcd", "/caf%C3%A9", "/abcde"]),
+    ("/\\w+(/\\d+)?", &["/a/7", "/items", "/a-b", "/a/7/"]),
+    ("/(items|admin)?", &["/", "/items", "/admin", "/itemsadmin"]),
+    ("^/admin$", &["/admin", "/admin/"]),
+    ("admin", &["/admin", "/"]),
+    ("/caf%[cC]3%[aA]9", &["/caf%c3%a9", "/caf%C3%A9"]),
+    ("/x{1,2}/(?:y|)", &["/x/", "/xx/y", "/xxx/"]),
+];
+
 /// Pieces of what attackers write.
 const PIECES: [&str; 31] = [
     "/", "//", "/.", "/./", "/..", "/../", "/x/..", "/%2e%2e/", "/%2E/", "/..;/", "/...", ";", ";x=1", "%2f", "%2F",
     "%5c", "\\", "%252f", "%252e", "%00", "%0a", "%zz", "%4", "%", "%20", "%c0%af", "%C3%A9", "{b}", "\"", "|", "%25",
 ];
 
-/// The text of a path rule.
-pub(super) fn rule(random: &mut Rng) -> String {
+/// A path rule.
+pub(super) fn rule(random: &mut Rng) -> PathRule {
+    match random.u8(0..10) {
+        0..2 => PathRule::Regex(PATTERNS[random.usize(..PATTERNS.len())].0.to_owned()),
+        0..6 => PathRule::Prefix(rule_text(random)),
+        _ => PathRule::Exact(rule_text(random)),
+    }
+}
+
+fn rule_text(random: &mut Rng) -> String {
     let list: &[&str] = if random.u8(0..6) == 0 { &ODD } else { &PLAIN };
     list[random.usize(..list.len())].to_owned()
 }
@@ -58,14 +82,17 @@ pub(super) fn near(random: &mut Rng, rule: &PathRule) -> Vec<u8> {
             let behind = ["", "", "x", "/x", "/", "/a/b", ".."];
             format!("{text}{}", behind[random.usize(..behind.len())])
         }
-        PathRule::Regex(text) => text.clone(),
+        PathRule::Regex(pattern) => {
+            let examples = PATTERNS.iter().find(|(it, _)| it == pattern).map_or(&[][..], |(_, examples)| *examples);
+            random.choice(examples).map_or_else(|| rule_text(random), ToString::to_string)
+        }
     };
     target(random, path.into_bytes())
 }
 
 /// A request target about nothing in particular.
 pub(super) fn any(random: &mut Rng) -> Vec<u8> {
-    let path = rule(random);
+    let path = rule_text(random);
     target(random, path.into_bytes())
 }
 
