@@ -22,7 +22,13 @@ fn main() -> anyhow::Result<()> {
     }
     for it in &all {
         let base = all.iter().find(|other| other.layer == it.layer).unwrap();
-        println!("{} {} {:.0} ns {:.2}", it.layer.name(), it.n_intentions, it.series.quartile(), it.series.ratio_to(&base.series));
+        println!(
+            "{} {} {:.0} ns {:.2}",
+            it.layer.name(),
+            it.n_intentions,
+            it.series.quartile(),
+            it.series.ratio_to(&base.series)
+        );
     }
     Ok(())
 }

@@ -31,7 +31,10 @@ impl Native {
         let it = Self { layer, n_intentions, series: Series::default(), snapshot, requests: requests.collect() };
         // What is measured must be what is meant.
         let allowed = it.requests.iter().filter(|request| it.ask(request) == Verdict::Allow).count();
-        anyhow::ensure!((REQUESTS / 8..REQUESTS / 2).contains(&allowed), "{allowed} of {REQUESTS} requests are allowed");
+        anyhow::ensure!(
+            (REQUESTS / 8..REQUESTS / 2).contains(&allowed),
+            "{allowed} of {REQUESTS} requests are allowed"
+        );
         Ok(it)
     }
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub log_denied: Option<Level>,
     /// Whether a refusal tells the caller which rule refused and why. Off by default: it would map the policy out.
     pub reveal_rule: bool,
+    /// What policy calls the entry point of this middleware's requests; empty when it has nothing to say about it.
+    pub entry_point: String,
     /// The directory in which instances share what they verified, by its path inside the guest; `None`: each instance
     /// verifies for itself.
     pub state: Option<String>,
@@ -67,6 +69,9 @@ pub enum ClientCertificate {
     /// Traefik verified the certificate against the right CA (`RequireAndVerifyClientCert` or `VerifyClientCertIfGiven`),
     /// and `passTLSClientCert` with `pem: true` stands before this middleware.
     VerifiedByTraefik,
+    /// Traefik asks for certificates without judging them (`RequireAnyClientCert`, `RequestClientCert`), and the chain is
+    /// verified here against the CA roots in the policy; `passTLSClientCert` stands before this middleware all the same.
+    Verify,
 }
 
 /// A level of the host's log.
@@ -112,7 +117,7 @@ pub enum Misconfigured {
 }
 
 /// The keys, as documented.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "snapshot",
     "policy",
     "destination",
@@ -124,6 +129,7 @@ const KEYS: [&str; 11] = [
     "logDenied",
     "revealRule",
     "state",
+    "entryPoint",
 ];
 
 /// Reads the configuration. Beside the settings come warnings, which are worth a log line and nothing more.
@@ -148,6 +154,7 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
         client_certificate: match keys.text("clientCertificate", CERTIFICATE_WORDS)?.as_deref() {
             None | Some("off" | "false") => ClientCertificate::Off,
             Some("verifiedByTraefik") => ClientCertificate::VerifiedByTraefik,
+            Some("verify") => ClientCertificate::Verify,
             Some(_) => return Err(unusable("clientCertificate", CERTIFICATE_WORDS)),
         },
         api_key_header: keys.header("apiKeyHeader")?,
@@ -167,6 +174,7 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
         },
         forward_certificate: keys.switch("forwardCertificate")?,
         reveal_rule: keys.switch("revealRule")?,
+        entry_point: keys.text("entryPoint", "the name of an entry point")?.unwrap_or_default(),
         state: match keys.text("state", STATE_WORDS)? {
             Some(path) if !path.starts_with('/') => return Err(unusable("state", STATE_WORDS)),
             path => path.map(|path| path.trim_end_matches('/').to_owned()),
@@ -176,14 +184,14 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
     Ok((settings, warnings))
 }
 
-const CERTIFICATE_WORDS: &str = "`off` or `verifiedByTraefik`";
+const CERTIFICATE_WORDS: &str = "`off`, `verifiedByTraefik` or `verify`";
 const STATE_WORDS: &str = "the absolute path of a directory";
 const LEVEL_WORDS: &str = "`off`, `debug`, `info` or `warn`";
 
 impl Settings {
     /// The header with the caller's certificate, where that is an identity.
     pub fn certificate_header(&self) -> Option<&'static str> {
-        (self.client_certificate == ClientCertificate::VerifiedByTraefik).then_some(headers::CERTIFICATE)
+        (self.client_certificate != ClientCertificate::Off).then_some(headers::CERTIFICATE)
     }
 }
 

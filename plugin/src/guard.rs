@@ -5,16 +5,19 @@
 
 use crate::{
     certificates::Certificates,
-    config::{DestinationFrom, Settings, is_destination},
+    config::{ClientCertificate, DestinationFrom, Settings, is_destination},
     headers,
     host::Host,
     list::List,
+    request_headers::RequestHeaders,
     respond::{self, BAD_REQUEST, FORBIDDEN, Refused, UNAVAILABLE},
     state::State,
     text,
 };
-use portcullis_policy::{Credential, Decision, Request, Verdict};
-use std::borrow::Cow;
+use portcullis_policy::{
+    Certified, Change, Decision, PresentedKey, Request, Verdict, model::Underscores, snapshot::record,
+};
+use std::{borrow::Cow, net::IpAddr};
 
 /// Most header names a request may have. Go bounds the bytes of all headers to 1 MiB, not their number, and each name is
 /// looked at here.
@@ -62,7 +65,10 @@ pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
     let decision = judge(host, state, &mut seen).unwrap_or_else(|refusal| refusal);
     stamp(host, &seen, &decision);
     match decision.verdict {
-        Verdict::Allow => Outcome::Forward,
+        Verdict::Allow => {
+            apply(host, &decision.changes);
+            Outcome::Forward
+        }
         Verdict::Deny => {
             deny(host, state, &seen, &decision);
             Outcome::Answered
@@ -88,21 +94,38 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     read_destination(host, &present, settings, seen)?;
 
     let certificate = take_certificate(host, &present, settings);
-    let credential = credential(certificate.as_ref(), key.as_ref(), &mut state.certificates);
     let now_ms = host.now_ms();
     if let Some((level, line)) = gate.source.refresh(now_ms) {
         host.log(level, &text::line(&line));
+    }
+    let policy = gate.source.settings();
+    let drops_underscores = policy.is_some_and(|policy| policy.underscores == Underscores::DropHeader);
+    if drops_underscores {
+        for name in names.iter().filter(|name| name.contains(&b'_')) {
+            host.remove_header(name);
+        }
     }
     let request = Request {
         destination: &seen.destination,
         method: &seen.method,
         uri: &seen.uri,
-        credential,
+        headers: &RequestHeaders::new(host, &names, drops_underscores),
+        certificate: certified(certificate.as_ref(), settings, &mut state.certificates),
+        api_key: presented_key(key.as_ref()),
+        source_address: policy.and_then(|policy| source_address(host, policy)),
+        entry_point: &settings.entry_point,
+        memory: &gate.verified,
         now: now_ms / 1000,
+        ..Request::default()
     };
-    gate.source
+    let decision = gate
+        .source
         .decide(&request)
-        .map_err(|failure| refuse(UNAVAILABLE, RULE_SNAPSHOT, format!("there is no policy: {failure}")))
+        .map_err(|failure| refuse(UNAVAILABLE, RULE_SNAPSHOT, format!("there is no policy: {failure}")));
+    if let Some((level, line)) = gate.verified.notice() {
+        host.log(level, &text::line(&line));
+    }
+    decision
 }
 
 fn refuse(status: u16, rule: &str, reason: impl Into<Cow<'static, str>>) -> Decision {
@@ -254,31 +277,49 @@ fn take_certificate<H: Host>(host: &H, present: &Present, settings: &Settings) -
     Some(values)
 }
 
-/// What the caller presents. A certificate goes before a key; one that does not hold is never passed over for the other.
-fn credential<'a>(
-    certificate: Option<&List>,
-    key: Option<&'a List>,
+/// The certificate that the caller showed.
+fn certified<'a>(
+    certificate: Option<&'a List>,
+    settings: &Settings,
     certificates: &'a mut Certificates,
-) -> Credential<'a> {
-    if let Some(values) = certificate {
-        let Some(value) = values.only() else {
-            // Traefik sets the header and never adds to it.
-            return Credential::Invalid("the certificate header has not exactly one value");
-        };
-        return match certificates.get(value) {
-            Ok(certificate) => Credential::Certificate(certificate),
-            Err(why) => Credential::Invalid(why),
-        };
+) -> Certified<'a> {
+    let Some(values) = certificate else { return Certified::Absent };
+    let Some(header) = values.only() else {
+        // Traefik sets the header and never adds to it.
+        return Certified::Invalid("the certificate header has not exactly one value");
+    };
+    match (certificates.get(header), settings.client_certificate) {
+        (Ok(certificate), ClientCertificate::VerifiedByTraefik) => Certified::Verified(certificate),
+        (Ok(certificate), ClientCertificate::Verify) => Certified::Unverified { certificate, header },
+        (Ok(_), ClientCertificate::Off) => Certified::Absent,
+        (Err(why), _) => Certified::Invalid(why),
     }
-    let Some(values) = key else { return Credential::None };
+}
+
+/// The API key that the caller sent.
+fn presented_key(key: Option<&List>) -> PresentedKey<'_> {
+    let Some(values) = key else { return PresentedKey::Absent };
     match values.only() {
         Some(value) if value.len() <= MAX_KEY_BYTES => match core::str::from_utf8(value) {
-            Ok(text) => Credential::ApiKey(text),
-            Err(_) => Credential::Invalid("the api key is not text"),
+            Ok(text) => PresentedKey::Text(text),
+            Err(_) => PresentedKey::Invalid("the api key is not text"),
         },
-        Some(_) => Credential::Invalid("the api key is too long"),
-        None => Credential::Invalid("the api key header has not exactly one value"),
+        Some(_) => PresentedKey::Invalid("the api key is too long"),
+        None => PresentedKey::Invalid("the api key header has not exactly one value"),
     }
+}
+
+/// Where the connection comes from, when the policy knows callers by that.
+fn source_address<H: Host>(host: &H, policy: &record::Settings) -> Option<IpAddr> {
+    if policy.networks_v4.is_empty() && policy.networks_v6.is_empty() {
+        return None;
+    }
+    let address = host.source_address();
+    let text = core::str::from_utf8(&address).ok()?;
+    // Go's spelling: `192.0.2.1:4711`, `[2001:db8::1%eth0]:4711`.
+    let (host, _) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.split('%').next()?.parse().ok()
 }
 
 // === the verdict ===
@@ -297,8 +338,29 @@ fn stamp<H: Host>(host: &H, seen: &Seen<'_>, decision: &Decision) {
     }
     set(headers::DECISION, decision.verdict.as_str());
     set(headers::RULE, &decision.rule);
+    if let Some(shadow) = &decision.shadow {
+        set(headers::SHADOW, shadow);
+    }
     if !allowed {
         set(headers::REASON, &decision.reason);
+    }
+}
+
+/// Makes an allowed request what was decided on.
+fn apply<H: Host>(host: &H, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::SetUri(uri) => host.set_uri(uri),
+            // In every spelling that a backend could take for it.
+            Change::RemoveHeader(trusted) => {
+                for name in host.header_names().iter().filter(|name| headers::same(name, trusted)) {
+                    host.remove_header(name);
+                }
+            }
+            Change::SetHeader { name, value } => host.set_header(name, &text::line(value)),
+            // A decision holds the whole URI instead.
+            Change::RemoveQuery(_) => {}
+        }
     }
 }
 

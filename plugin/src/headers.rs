@@ -12,6 +12,8 @@ pub const DESTINATION: &str = "X-Portcullis-Destination";
 pub const DECISION: &str = "X-Portcullis-Decision";
 /// The rule that decided.
 pub const RULE: &str = "X-Portcullis-Rule";
+/// The rule in shadow that would have decided otherwise; set where there is one.
+pub const SHADOW: &str = "X-Portcullis-Shadow";
 /// Why a request was denied; set on denials only, so a backend never sees it.
 pub const REASON: &str = "X-Portcullis-Reason";
 /// The client's certificates as Traefik's `passTLSClientCert` writes them with `pem: true`.

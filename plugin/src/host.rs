@@ -16,6 +16,10 @@ pub trait Host {
     fn set_header(&self, name: &str, value: &str);
     /// Removes a request header.
     fn remove_header(&self, name: &[u8]);
+    /// Replaces path and query of the request.
+    fn set_uri(&self, uri: &str);
+    /// Address and port of the connection's other end.
+    fn source_address(&self) -> Vec<u8>;
     /// The request's method.
     fn method(&self) -> Vec<u8>;
     /// The escaped path, and `?` and the query where there is one.
@@ -65,6 +69,14 @@ mod http_wasm {
 
         fn remove_header(&self, name: &[u8]) {
             self.request.header.remove(name);
+        }
+
+        fn set_uri(&self, uri: &str) {
+            self.request.set_uri(uri.as_bytes());
+        }
+
+        fn source_address(&self) -> Vec<u8> {
+            self.request.source_addr().into()
         }
 
         fn method(&self) -> Vec<u8> {

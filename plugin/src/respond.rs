@@ -8,8 +8,10 @@ use crate::{
     host::Host,
     text,
 };
-use portcullis_policy::Decision;
+use portcullis_policy::{Challenge, Change, Decision};
 
+/// To be sent again, spelled otherwise.
+pub const REDIRECT: u16 = 307;
 /// Not a request that can be decided on.
 pub const BAD_REQUEST: u16 = 400;
 /// A credential is missing or does not hold.
@@ -37,7 +39,7 @@ pub struct Refused<'a> {
 /// Answers a refused request. Without settings (they cannot be used) the caller is told the least.
 pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<'_>) {
     let decision = refused.decision;
-    let challenge = settings.map(challenge).unwrap_or_default();
+    let challenge = settings.map(|settings| challenge(settings, decision.challenge)).unwrap_or_default();
     // A 401 must name a way to authenticate (RFC 9110, section 15.5.2); where there is none, no credential would help.
     let status = match decision.status {
         UNAUTHORIZED if challenge.is_empty() => FORBIDDEN,
@@ -46,6 +48,11 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
     let mut headers = vec![("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")];
     if status == UNAUTHORIZED {
         headers.push(("WWW-Authenticate", &challenge));
+    }
+    if status == REDIRECT
+        && let Some(Change::SetUri(uri)) = decision.changes.first()
+    {
+        headers.push(("Location", uri));
     }
     if status == UNAVAILABLE {
         headers.push(("Retry-After", RETRY_AFTER_SECONDS));
@@ -95,12 +102,17 @@ pub fn log_line(refused: &Refused<'_>) -> String {
 
 /// The ways to authenticate that are switched on. Neither has a registered scheme: `ApiKey` says that a key is wanted in
 /// the configured header, `ClientCertificate` that a certificate is wanted in the TLS handshake.
-fn challenge(settings: &Settings) -> String {
+fn challenge(settings: &Settings, challenge: Challenge) -> String {
+    match challenge {
+        Challenge::Token => return "Bearer realm=\"portcullis\"".to_owned(),
+        Challenge::ValidToken => return "Bearer realm=\"portcullis\", error=\"invalid_token\"".to_owned(),
+        Challenge::Credential => {}
+    }
     let mut schemes = Vec::new();
     if settings.api_key_header.is_some() {
         schemes.push("ApiKey realm=\"portcullis\"");
     }
-    if settings.client_certificate == ClientCertificate::VerifiedByTraefik {
+    if settings.client_certificate != ClientCertificate::Off {
         schemes.push("ClientCertificate realm=\"portcullis\"");
     }
     schemes.join(", ")
@@ -109,6 +121,7 @@ fn challenge(settings: &Settings) -> String {
 /// The title and the general detail of a refusal.
 fn words(status: u16) -> (&'static str, &'static str) {
     match status {
+        REDIRECT => ("Temporary Redirect", "the path is spelled in another way here"),
         BAD_REQUEST => ("Bad Request", "the request cannot be decided on as it was sent"),
         UNAUTHORIZED => ("Unauthorized", "a valid credential is required"),
         UNAVAILABLE => ("Service Unavailable", "access cannot be decided at the moment"),
@@ -119,17 +132,11 @@ fn words(status: u16) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_policy::Verdict;
 
     #[test]
     fn a_log_line_is_one_line_without_the_query() {
-        let decision = Decision {
-            verdict: Verdict::Deny,
-            status: FORBIDDEN,
-            rule: "default".to_owned(),
-            source: String::new(),
-            reason: "no \"rule\"\nmatches".into(),
-        };
+        let decision =
+            Decision { source: String::new(), ..Decision::refuse(FORBIDDEN, "default", "no \"rule\"\nmatches") };
         let refused = Refused { method: "GET\n", uri: "/a b?token=secret", destination: "web", decision: &decision };
         assert_eq!(
             log_line(&refused),

@@ -16,6 +16,7 @@
 //! Nothing here ever makes up a policy: without one, [`Source::decide`] has no decision to give.
 
 use crate::{config::Level, file::SnapshotFile};
+use portcullis_policy::snapshot::record;
 use portcullis_policy::{Decision, HEADER_LEN, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, decide, peek};
 use std::io;
 
@@ -99,6 +100,14 @@ impl Source {
         match self {
             Self::File(file) if file.is_due(now_ms) => file.look(now_ms),
             Self::Inline(_) | Self::File(_) => None,
+        }
+    }
+
+    /// What holds for the whole policy in force, if there is one.
+    pub fn settings(&self) -> Option<&record::Settings> {
+        match self {
+            Self::Inline(snapshot) => Some(snapshot.settings()),
+            Self::File(file) => file.current.as_ref().map(Snapshot::settings),
         }
     }
 

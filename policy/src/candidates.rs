@@ -47,9 +47,8 @@ impl<'a> Name<'a> {
         let mut parts = text.rsplit('/');
         let (name, namespace, partition) = (parts.next()?, parts.next(), parts.next());
         let (namespace, partition) = (namespace.unwrap_or(DEFAULT_TENANCY), partition.unwrap_or(DEFAULT_TENANCY));
-        let is_name = |part: &str| {
-            !part.is_empty() && part.len() <= MAX_NAME_LEN && part != WILDCARD && !part.contains('\0')
-        };
+        let is_name =
+            |part: &str| !part.is_empty() && part.len() <= MAX_NAME_LEN && part != WILDCARD && !part.contains('\0');
         let whole = parts.next().is_none() && [name, namespace, partition].into_iter().all(is_name);
         whole.then_some(Self { peer: "", partition, namespace, name })
     }

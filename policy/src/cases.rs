@@ -14,7 +14,7 @@ use crate::{
     decide::{Decision, Request, Verdict, decide},
     headers::HeaderList,
     identity::{Certified, PresentedKey},
-    model::{Action, DEFAULT_TENANCY, PolicySettings, Underscores},
+    model::{Action, DEFAULT_TENANCY, Policy, PolicySettings, Underscores},
     problem::Problem,
     read,
     snapshot::{Snapshot, SnapshotError},
@@ -166,22 +166,28 @@ impl CaseFile {
 
     /// Compiles the policy; `name` is what problems call the file.
     pub fn runner(&self, name: &str) -> Result<Runner, SnapshotError> {
+        let (policy, mut problems) = self.policy(name);
+        let (bytes, more) = compile(&policy, 1, 0);
+        problems.extend(more);
+        Ok(Runner { snapshot: Snapshot::open(bytes)?, problems })
+    }
+
+    /// The policy as it was read; `name` is what problems call the file.
+    pub fn policy(&self, name: &str) -> (Policy, Vec<Problem>) {
         let documents: Vec<_> = self
             .policy
             .iter()
             .enumerate()
             .map(|(index, it)| (format!("{name}: policy[{index}]"), it.clone()))
             .collect();
-        let (mut policy, mut problems) = read::entries(&documents, self.settings());
+        let (mut policy, problems) = read::entries(&documents, self.settings());
         policy.trust_bundles.extend(self.peers.iter().map(|peer| TrustBundle {
             trust_domain: peer.trust_domain.to_ascii_lowercase(),
             peer: Some(peer.name.clone()),
             partition: peer.partition.clone(),
             roots: Vec::new(),
         }));
-        let (bytes, more) = compile(&policy, 1, 0);
-        problems.extend(more);
-        Ok(Runner { snapshot: Snapshot::open(bytes)?, problems })
+        (policy, problems)
     }
 
     /// Runs one case natively.

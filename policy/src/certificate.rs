@@ -144,15 +144,21 @@ fn unreadable(_: der::Error) -> InvalidCertificate {
     InvalidCertificate::Unreadable
 }
 
-
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustBundle { pub trust_domain: String, pub peer: Option<String>, pub partition: String, pub roots: Vec<CaRoot> }
+pub struct TrustBundle {
+    pub trust_domain: String,
+    pub peer: Option<String>,
+    pub partition: String,
+    pub roots: Vec<CaRoot>,
+}
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct CaRoot {}
 #[derive(Debug, thiserror::Error)]
 #[error("chain")]
 pub struct InvalidChain;
-pub fn verify_chain(_: &[u8], _: &[CaRoot], _: u64, _: &dyn crate::memory::Memory) -> Result<(), InvalidChain> { Err(InvalidChain) }
+pub fn verify_chain(_: &[u8], _: &[CaRoot], _: u64, _: &dyn crate::memory::Memory) -> Result<(), InvalidChain> {
+    Err(InvalidChain)
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -90,6 +90,10 @@ impl HeaderMatch {
         match self.name.as_str() {
             ":path" => self.holds_for_path(pseudo.path),
             ":method" => self.holds_for_known(pseudo.method),
+            ":authority" | "host" if pseudo.authority.is_empty() => match headers.values("host").as_slice() {
+                [host] if !host.is_empty() => self.turned(self.holds_for(host)),
+                _ => Held::Doubt,
+            },
             ":authority" | "host" => self.holds_for_known(pseudo.authority),
             ":scheme" => self.holds_for_known(pseudo.scheme),
             name if name.starts_with(':') || HOP_BY_HOP.contains(&name) || headers.has_alias(name) => Held::Doubt,
@@ -114,6 +118,10 @@ impl HeaderMatch {
                     if self.holds_for(&filled.join(&b',')) != joined {
                         return Held::Doubt;
                     }
+                }
+                // A backend that takes the first line, or the last, must come to the same answer (CVE-2026-26308).
+                if values.iter().any(|value| self.holds_for(value) != joined) {
+                    return Held::Doubt;
                 }
                 self.turned(joined)
             }

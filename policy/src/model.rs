@@ -8,11 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    certificate::TrustBundle,
-    header_match::HeaderMatch,
-    jwt::JwtProvider,
-    path::Normalization,
-    regex::Pattern,
+    certificate::TrustBundle, header_match::HeaderMatch, jwt::JwtProvider, path::Normalization, regex::Pattern,
 };
 
 /// What a rule does with a request that it matches. Only the exact word `allow` allows (consul-policy §2.5).

@@ -85,7 +85,10 @@ impl<'a> SpiffeId<'a> {
     pub fn workload(&self) -> Workload {
         let (partition, namespace, name) =
             (self.partition.to_owned(), self.namespace.to_owned(), self.service.to_owned());
-        Workload { trust_domain: self.trust_domain.to_owned(), service: ServiceName { peer: String::new(), partition, namespace, name } }
+        Workload {
+            trust_domain: self.trust_domain.to_owned(),
+            service: ServiceName { peer: String::new(), partition, namespace, name },
+        }
     }
 }
 

@@ -37,7 +37,9 @@ impl<'s, R: ReadAt> Tokens<'s, R> {
     fn look(&self, provider: &str) -> Result<Checked, SnapshotError> {
         if let Some(claims) = self.request.claims {
             let claims = claims.get(provider).cloned().and_then(Claims::from_value);
-            return Ok(claims.map_or(Checked::Missing, |claims| Checked::Valid(Verified { claims, changes: Vec::new() })));
+            return Ok(
+                claims.map_or(Checked::Missing, |claims| Checked::Valid(Verified { claims, changes: Vec::new() }))
+            );
         }
         let Some(record) = self.snapshot.provider(provider)? else { return Ok(Checked::Missing) };
         let request = TokenRequest { headers: self.request.headers, uri: self.uri, now: self.request.now };
@@ -46,9 +48,12 @@ impl<'s, R: ReadAt> Tokens<'s, R> {
 
     /// What the valid tokens change on the request.
     pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.checked.iter().filter_map(|(_, checked)| match checked {
-            Checked::Valid(verified) => Some(&verified.changes),
-            Checked::Missing | Checked::Invalid(_) => None,
-        }).flatten()
+        self.checked
+            .iter()
+            .filter_map(|(_, checked)| match checked {
+                Checked::Valid(verified) => Some(&verified.changes),
+                Checked::Missing | Checked::Invalid(_) => None,
+            })
+            .flatten()
     }
 }

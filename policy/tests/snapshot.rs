@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use portcullis_policy::{
-    Action, Credential, Policy, PolicySettings, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, Verdict, compile,
-    decide,
+    Action, Certified, Mode, Policy, PolicySettings, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, Verdict,
+    compile, decide,
     model::{ApiKey, Intention, ServiceName, Source, SourceRule},
     peek,
 };
@@ -15,7 +15,13 @@ const TRUST_DOMAIN: &str = "td.consul";
 fn policy(n_intentions: usize) -> Policy {
     let intention = |index: usize| Intention {
         destination: ServiceName::in_default(&format!("destination-{index}")),
-        sources: vec![Source { source: ServiceName::in_default("web"), rule: SourceRule::Action(Action::Allow) }],
+        sources: vec![Source {
+            source: ServiceName::in_default("web"),
+            rule: SourceRule::Action(Action::Allow),
+            mode: Mode::Enforce,
+        }],
+        jwt: None,
+        mode: Mode::Enforce,
         broken: index == 3,
     };
     Policy {
@@ -27,12 +33,13 @@ fn policy(n_intentions: usize) -> Policy {
             salt: vec![1],
             hash: [7; 32],
         }],
+        ..Policy::default()
     }
 }
 
 fn ask<R: ReadAt>(snapshot: &Snapshot<R>, destination: &str) -> portcullis_policy::Decision {
-    let credential = Credential::Spiffe("spiffe://td.consul/ns/default/dc/dc1/svc/web");
-    decide(snapshot, &Request { destination, method: "GET", uri: "/", credential, now: 0 })
+    let certificate = Certified::Spiffe("spiffe://td.consul/ns/default/dc/dc1/svc/web");
+    decide(snapshot, &Request { destination, certificate, ..Request::default() })
 }
 
 #[test]

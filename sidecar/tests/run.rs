@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portcullis_policy::{Credential, Request, Snapshot, Verdict, decide};
+use portcullis_policy::{Certified, Request, Snapshot, Verdict, decide};
 
 /// A running sidecar on a directory of its own.
 struct Sidecar {
@@ -70,8 +70,8 @@ impl Drop for Sidecar {
 
 fn verdict(path: &Path) -> Option<Verdict> {
     let snapshot = Snapshot::open(fs::read(path).ok()?).ok()?;
-    let credential = Credential::Spiffe("spiffe://td.consul/ns/default/dc/d/svc/web");
-    Some(decide(&snapshot, &Request { destination: "db", method: "GET", uri: "/", credential, now: 0 }).verdict)
+    let certificate = Certified::Spiffe("spiffe://td.consul/ns/default/dc/d/svc/web");
+    Some(decide(&snapshot, &Request { destination: "db", certificate, ..Request::default() }).verdict)
 }
 
 #[test]

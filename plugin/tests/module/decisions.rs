@@ -1,140 +1,133 @@
-//! The shared decision files: the built module gives the verdict and the rule that the native engine gives.
+//! The shared case files: the built module gives the verdict, the rule and the status that the native engine gives.
+//!
+//! A case says who calls; here that becomes a certificate, and claims become tokens that a provider of the test signs.
 
 use crate::{
-    host::{Guest, Request},
+    host::{Guest, Request, START_MS},
     support::{FILE, certificate, gate},
 };
-use portcullis_policy::{Action, Credential, PolicySettings, Snapshot, Verdict, compile, decide, read};
-use serde::Deserialize;
-use serde_json::Value;
-use std::{collections::BTreeMap, fs, path::Path};
-
-/// A policy test file (the format of `portcullis test`). A field that this engine could not convey fails the reading.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Cases {
-    #[serde(default)]
-    default: Option<Action>,
-    trust_domain: String,
-    #[serde(default)]
-    protocols: BTreeMap<String, String>,
-    #[serde(default)]
-    policy: Vec<Value>,
-    requests: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Case {
-    source: Option<String>,
-    destination: String,
-    #[serde(default = "get")]
-    method: String,
-    #[serde(default = "root")]
-    path: String,
-    #[serde(default)]
-    headers: BTreeMap<String, Values>,
-    expect: Action,
-    rule: Option<String>,
-    status: Option<i32>,
-}
-
-/// One value of a header, or several.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Values {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Values {
-    fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Several(values) => values,
-        }
-    }
-}
-
-fn get() -> String {
-    "GET".to_owned()
-}
-
-fn root() -> String {
-    "/".to_owned()
-}
-
-#[test]
-fn every_decision_file_is_decided_as_by_the_native_engine() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/decisions");
-    let mut n_requests = 0;
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            let cases = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            n_requests += check(&path, &cases);
-        }
-    }
-    assert!(n_requests > 0, "there are no decision files");
-}
-
-fn check(path: &Path, cases: &Cases) -> usize {
-    let settings = PolicySettings {
-        default: cases.default.unwrap_or(Action::Deny),
-        trust_domains: vec![cases.trust_domain.clone()],
-        protocols: cases.protocols.clone(),
-    };
-    let documents: Vec<_> = cases.policy.iter().map(|entry| ("policy".to_owned(), entry.clone())).collect();
-    let (policy, _) = read::entries(&documents, settings);
-    let (bytes, _) = compile(&policy, 1, 0);
-    let snapshot = Snapshot::open(bytes.clone()).unwrap();
-    let mut guest = Guest::start(&gate());
-    guest.publish(FILE, bytes);
-    for (n, case) in cases.requests.iter().enumerate() {
-        let place = format!("{} request {n}", path.display());
-        let native = natively(&snapshot, case);
-        let built = in_the_module(&mut guest, case);
-        assert_eq!(built, native, "{place}: the engines differ");
-        assert_eq!(built.0, case.expect.as_str(), "{place}: {built:?}");
-        if let Some(rule) = &case.rule {
-            assert_eq!(&built.1, rule, "{place}");
-        }
-        if let Some(status) = case.status {
-            assert_eq!(built.2, status, "{place}");
-        }
-    }
-    cases.requests.len()
-}
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use portcullis_policy::{
+    Verdict,
+    cases::{Case, CaseFile},
+    compile,
+};
+use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
 type Outcome = (String, String, i32);
 
-fn natively(snapshot: &Snapshot<Vec<u8>>, case: &Case) -> Outcome {
-    let credential = match (&case.source, case.headers.get("x-api-key").map(Values::as_slice)) {
-        (Some(id), _) => Credential::Spiffe(id),
-        (None, Some([key])) => Credential::ApiKey(key),
-        (None, None) => Credential::None,
-        (None, Some(_)) => Credential::Invalid("several keys"),
-    };
-    let request = portcullis_policy::Request {
-        destination: &case.destination,
-        method: &case.method,
-        uri: &case.path,
-        credential,
-        now: crate::host::START_MS / 1000,
-    };
-    let decision = decide(snapshot, &request);
-    assert_eq!(decision.status == 200, decision.verdict == Verdict::Allow);
-    (decision.verdict.as_str().to_owned(), decision.rule, i32::from(decision.status))
+#[test]
+fn every_case_file_is_decided_as_by_the_native_engine() {
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let mut n_requests = 0;
+    for path in case_files() {
+        let mut file: CaseFile = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for case in &mut file.requests {
+            // An instance that looks at the clock looks at a real one.
+            case.at = if case.at == 0 { START_MS / 1000 } else { case.at };
+        }
+        n_requests += check(&path, &file, &key);
+    }
+    assert!(n_requests > 100, "only {n_requests} requests were found");
 }
 
-fn in_the_module(guest: &mut Guest, case: &Case) -> Outcome {
-    let mut request = Request::new(&case.method, &case.path).with("x-portcullis-destination", &case.destination);
+fn case_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
+    let folders = ["decisions", "bypass"].map(|folder| root.join(folder));
+    let files = folders.iter().filter(|it| it.is_dir()).flat_map(|it| fs::read_dir(it).unwrap());
+    let files = files.map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
+fn check(path: &Path, file: &CaseFile, key: &KeyPair) -> usize {
+    let runner = file.runner("native").unwrap();
+    let providers: BTreeSet<_> =
+        file.requests.iter().flat_map(|case| case.jwt.iter().flat_map(BTreeMap::keys)).collect();
+    let mut signed = file.clone();
+    signed.policy.retain(|entry| !(is_provider(entry) && providers.iter().any(|it| name(entry) == it.as_str())));
+    signed.policy.extend(providers.iter().map(|it| provider(it, key)));
+    let (bytes, _) = compile(&signed.policy("signed").0, 1, 0);
+    let mut guests = BTreeMap::new();
+    for (n, case) in file.requests.iter().enumerate() {
+        let place = format!("{} request {n}", path.display());
+        let decision = file.run(&runner, case);
+        assert_eq!(case.differences(&decision), Vec::<String>::new(), "{place}");
+        assert_eq!(decision.status == 200, decision.verdict == Verdict::Allow);
+        let native = (decision.verdict.as_str().to_owned(), decision.rule, i32::from(decision.status));
+        let guest = guests.entry(case.entry_point.as_str()).or_insert_with(|| {
+            let mut config = gate();
+            config["entryPoint"] = case.entry_point.as_str().into();
+            config["apiKeyHeader"] = file.api_key_header.as_str().into();
+            let mut guest = Guest::start(&config);
+            guest.publish(FILE, bytes.clone());
+            guest
+        });
+        assert_eq!(in_the_module(guest, case, key), native, "{place}: the engines differ");
+    }
+    file.requests.len()
+}
+
+fn is_provider(entry: &Value) -> bool {
+    ["Kind", "kind"].iter().any(|it| matches!(entry[it].as_str(), Some("jwt-provider" | "JWTProvider")))
+}
+
+fn name(entry: &Value) -> &str {
+    entry["Name"].as_str().or_else(|| entry["metadata"]["name"].as_str()).unwrap_or_default()
+}
+
+/// A provider of this name whose tokens the test can make.
+fn provider(name: &str, key: &KeyPair) -> Value {
+    let x = BASE64_URL_SAFE_NO_PAD.encode(key.der_bytes());
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x}]});
+    json!({
+        "Kind": "jwt-provider", "Name": name, "Issuer": issuer(name),
+        "JSONWebKeySet": {"Local": {"JWKS": BASE64_STANDARD.encode(set.to_string())}},
+        "Locations": [{"Header": {"Name": header(name)}}],
+    })
+}
+
+fn issuer(provider: &str) -> String {
+    format!("https://{provider}.test")
+}
+
+fn header(provider: &str) -> String {
+    format!("x-token-{provider}")
+}
+
+fn token(provider: &str, claims: &Value, key: &KeyPair) -> String {
+    let mut claims = claims.clone();
+    claims["iss"] = issuer(provider).into();
+    let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", encode(&json!({"alg": "EdDSA"})), encode(&claims));
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap());
+    format!("{message}.{signature}")
+}
+
+fn in_the_module(guest: &mut Guest, case: &Case, key: &KeyPair) -> Outcome {
+    let mut request = Request::new(&case.method, &case.path).with("x-portcullis-destination", case.full_destination());
     if let Some(id) = &case.source {
         request = request.with("x-forwarded-tls-client-cert", certificate(std::slice::from_ref(id)));
+    }
+    if !case.host.is_empty() {
+        request.headers.insert("host".to_owned(), vec![case.host.clone().into_bytes()]);
     }
     for (name, values) in &case.headers {
         request = values.as_slice().iter().fold(request, |request, value| request.with(name, value));
     }
+    for (provider, claims) in case.jwt.iter().flatten() {
+        request = request.with(&header(provider), token(provider, claims, key));
+    }
+    request.source_address = case.source_address.map(|it| std::net::SocketAddr::new(it, 4711).to_string());
+    guest.world().now_ms = case.at * 1000;
     guest.request(request).verdict()
 }

@@ -78,11 +78,7 @@ pub(super) fn trust_domains(policy: &Policy, writer: &mut Writer, problems: &mut
 }
 
 /// Writes the networks; returns the lengths of their prefixes, longest first, for IPv4 and for IPv6.
-pub(super) fn add_networks(
-    policy: &Policy,
-    writer: &mut Writer,
-    problems: &mut Vec<Problem>,
-) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn add_networks(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> (Vec<u8>, Vec<u8>) {
     let mut sources: BTreeMap<(IpAddr, u8), BTreeSet<&ServiceName>> = BTreeMap::new();
     for network in &policy.networks {
         sources.entry((network.address, network.prefix_len)).or_default().insert(&network.source);

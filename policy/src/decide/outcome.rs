@@ -87,8 +87,12 @@ impl Outcome {
         let (verdict, status) = match (self.action, self.cause, caller) {
             (Action::Allow, ..) => (Verdict::Allow, 200),
             (Action::Deny, Cause::Doubt, _) => (Verdict::Deny, 400),
-            (Action::Deny, Cause::Token(_), _) | (Action::Deny, Cause::Caller, Caller::Anonymous) => (Verdict::Deny, 401),
-            (Action::Deny, Cause::Claims, _) | (Action::Deny, Cause::Caller, Caller::Service(_)) => (Verdict::Deny, 403),
+            (Action::Deny, Cause::Token(_), _) | (Action::Deny, Cause::Caller, Caller::Anonymous) => {
+                (Verdict::Deny, 401)
+            }
+            (Action::Deny, Cause::Claims, _) | (Action::Deny, Cause::Caller, Caller::Service(_)) => {
+                (Verdict::Deny, 403)
+            }
         };
         let source = match caller {
             Caller::Anonymous => ANONYMOUS.to_owned(),
@@ -99,6 +103,15 @@ impl Outcome {
             Cause::Caller | Cause::Doubt | Cause::Claims => Challenge::Credential,
         };
         let shadow = would.filter(|(action, _)| *action != self.action).map(|(_, rule)| rule);
-        Decision { verdict, status, rule: self.rule, source, reason: self.reason, shadow, challenge, changes: Vec::new() }
+        Decision {
+            verdict,
+            status,
+            rule: self.rule,
+            source,
+            reason: self.reason,
+            shadow,
+            challenge,
+            changes: Vec::new(),
+        }
     }
 }

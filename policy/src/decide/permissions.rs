@@ -132,11 +132,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
     }
 
     /// The entry's requirement holds for each of its sources; an outcome that denies needs nothing more.
-    fn require_for_entry(
-        &mut self,
-        intention: &IntentionRecord,
-        outcome: Outcome,
-    ) -> Result<Outcome, SnapshotError> {
+    fn require_for_entry(&mut self, intention: &IntentionRecord, outcome: Outcome) -> Result<Outcome, SnapshotError> {
         match (outcome.action, &intention.jwt) {
             (Action::Allow, Some(requirement)) => self.require(Some(requirement), outcome),
             (Action::Allow, None) | (Action::Deny, _) => Ok(outcome),

@@ -58,7 +58,9 @@ pub fn alternatives<R: ReadAt>(
         }
     }
     search.attempt(&Request { certificate: Certified::Absent, ..*request }, || "without a certificate".to_owned());
-    for requirement in intentions.iter().filter_map(|it| it.jwt.as_ref()).chain(permissions.iter().filter_map(|it| it.jwt.as_ref())) {
+    for requirement in
+        intentions.iter().filter_map(|it| it.jwt.as_ref()).chain(permissions.iter().filter_map(|it| it.jwt.as_ref()))
+    {
         search.attempt_claims(request, requirement);
     }
     Ok(search.told)
@@ -100,7 +102,10 @@ impl<R: ReadAt> Search<'_, R> {
         let name = criterion.name.as_str();
         let value = match &criterion.test {
             HeaderTest::Present => "present",
-            HeaderTest::Exact(text) | HeaderTest::Prefix(text) | HeaderTest::Suffix(text) | HeaderTest::Contains(text) => text,
+            HeaderTest::Exact(text)
+            | HeaderTest::Prefix(text)
+            | HeaderTest::Suffix(text)
+            | HeaderTest::Contains(text) => text,
             // A text that a pattern holds is not made up here.
             HeaderTest::Regex(_) => return,
         };

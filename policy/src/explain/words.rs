@@ -27,7 +27,8 @@ pub(super) fn step(step: &Step<'_>) -> String {
         }
         Step::Decided(decision) => {
             let shadow = decision.shadow.as_ref();
-            let shadow = shadow.map_or_else(String::new, |rule| format!("; in shadow, {rule} would have decided otherwise"));
+            let shadow =
+                shadow.map_or_else(String::new, |rule| format!("; in shadow, {rule} would have decided otherwise"));
             format!("{} by {}: {}{shadow}", decision.verdict.as_str(), decision.rule, decision.reason)
         }
     }

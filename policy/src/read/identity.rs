@@ -27,12 +27,18 @@ pub(super) fn read_order(object: &Object<'_>, entry: &Node<'_>, policy: &mut Pol
     problems.extend(object.unknown(&known).iter().map(|it| fatal(it, "this field is not known", "")));
     let scope = match (object.filled("destination"), object.filled("entrypoint")) {
         (None, None) => Some(IdentityScope::Default),
-        (None, Some(node)) => node.text().filter(|it| !it.contains('\0')).map(|it| IdentityScope::EntryPoint(it.to_owned())),
+        (None, Some(node)) => {
+            node.text().filter(|it| !it.contains('\0')).map(|it| IdentityScope::EntryPoint(it.to_owned()))
+        }
         (Some(node), None) => node.text().and_then(Name::parse).map(|it| IdentityScope::Destination(it.to_owned())),
         (Some(_), Some(_)) => None,
     };
     let Some(scope) = scope else {
-        problems.push(fatal(entry, "an order is for one Destination, one EntryPoint, or for all", "name a service, or none"));
+        problems.push(fatal(
+            entry,
+            "an order is for one Destination, one EntryPoint, or for all",
+            "name a service, or none",
+        ));
         return;
     };
     let order = object.get("order").and_then(|it| it.try_list()).filter(|it| it.len() <= MAX_ELEMENTS);
@@ -85,7 +91,8 @@ fn read_form(node: &Node<'_>) -> Option<IdentityForm> {
 pub(super) fn read_network(object: &Object<'_>, entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
     let fatal = |node: &Node<'_>, what: &str, hint: &str| node.problem(Severity::Fatal, what, hint);
     let known = ["kind", "name", "cidrs", "source", "description"];
-    problems.extend(object.unknown(&known).iter().map(|it| it.problem(Severity::Warning, "this field is not known", "")));
+    problems
+        .extend(object.unknown(&known).iter().map(|it| it.problem(Severity::Warning, "this field is not known", "")));
     let source = object.filled("source").and_then(|it| it.try_object());
     let part = |key: &str, default: &'static str| {
         source.as_ref().and_then(|it| it.filled(key)).map_or(Some(default), |it| it.text())

@@ -137,12 +137,7 @@ fn read_sources(
     intention
 }
 
-fn read_source(
-    node: &Node<'_>,
-    entry: &Intention,
-    modes: &Modes<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<Source> {
+fn read_source(node: &Node<'_>, entry: &Intention, modes: &Modes<'_>, problems: &mut Vec<Problem>) -> Option<Source> {
     let destination = &entry.destination;
     let Some(object) = node.try_object() else {
         problems.push(node.problem(Severity::Error, "a source must be an object; the whole destination is denied", ""));

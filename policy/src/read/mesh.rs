@@ -11,9 +11,8 @@ use crate::{
 pub(super) fn read(object: &Object<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
     let spec = object.filled("spec").and_then(|it| it.try_object());
     let body = spec.as_ref().unwrap_or(object);
-    let Some(rules) = inner(body, "http")
-        .and_then(|it| inner(&it, "incoming"))
-        .and_then(|it| inner(&it, "requestnormalization"))
+    let Some(rules) =
+        inner(body, "http").and_then(|it| inner(&it, "incoming")).and_then(|it| inner(&it, "requestnormalization"))
     else {
         return;
     };

@@ -53,12 +53,7 @@ fn denied(node: &Node<'_>, what: &str, hint: &str) -> Problem {
     node.problem(Severity::Error, &format!("{what}; the source is denied"), hint)
 }
 
-fn read_permission(
-    node: &Node<'_>,
-    modes: &Modes<'_>,
-    part: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<Permission> {
+fn read_permission(node: &Node<'_>, modes: &Modes<'_>, part: &str, problems: &mut Vec<Problem>) -> Option<Permission> {
     let object = object_of_source(node, problems)?;
     let seen = problems.len();
     problems.extend(object.unknown(&PERMISSION_KEYS).iter().map(not_enforced));

@@ -58,7 +58,8 @@ fn read_provider(node: &Node<'_>, denied: &Denied<'_>, problems: &mut Vec<Proble
         problems.push(denied(node, "a provider must be an object", ""));
         return None;
     };
-    problems.extend(object.unknown(&["name", "verifyclaims"]).iter().map(|it| denied(it, "this field is not known", "")));
+    problems
+        .extend(object.unknown(&["name", "verifyclaims"]).iter().map(|it| denied(it, "this field is not known", "")));
     let name = object.filled("name").and_then(|it| it.text().map(str::to_owned));
     if name.as_ref().is_none_or(|name| name.contains('\0')) {
         problems.push(denied(node, "the provider has no Name", "name a jwt-provider"));

@@ -1,4 +1,8 @@
 use super::node::{Node, Object};
 use crate::{certificate::TrustBundle, problem::Problem};
-pub(super) fn read_ca_roots(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<TrustBundle> { None }
-pub(super) fn read_peer(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<TrustBundle> { None }
+pub(super) fn read_ca_roots(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<TrustBundle> {
+    None
+}
+pub(super) fn read_peer(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<TrustBundle> {
+    None
+}

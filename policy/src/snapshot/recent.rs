@@ -29,7 +29,11 @@ struct Kept<T> {
 
 impl<T> Recent<T> {
     pub(super) fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { kept: RefCell::new(Kept { hashes: Vec::new(), entries: Vec::new(), oldest: 0, bytes: 0 }), max_entries, max_bytes }
+        Self {
+            kept: RefCell::new(Kept { hashes: Vec::new(), entries: Vec::new(), oldest: 0, bytes: 0 }),
+            max_entries,
+            max_bytes,
+        }
     }
 
     /// The answer for a key with this hash. Two kept keys with one hash cost a lookup, never a wrong answer.

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::{
-    layout::{Header, MAX_CHAIN, PAGE_LEN, PAGE_SLOTS, Page, RecordFrame, Shapes, Slot, checksum, hash, page_offset, tag},
+    layout::{
+        Header, MAX_CHAIN, PAGE_LEN, PAGE_SLOTS, Page, RecordFrame, Shapes, Slot, checksum, hash, page_offset, tag,
+    },
     record::{Key, Settings},
 };
 

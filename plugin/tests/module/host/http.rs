@@ -50,6 +50,20 @@ pub(super) fn add(linker: &mut Linker<World>) {
             memory::fill(&mut guest, at, limit, uri.as_bytes())
         })
         .unwrap();
+    linker
+        .func_wrap(module, "set_uri", |mut guest: Guest<'_>, at: i32, len: i32| {
+            let uri = memory::text(&mut guest, at, len);
+            note(&mut guest, format!("set_uri {uri}"));
+            guest.data_mut().request.uri = uri;
+        })
+        .unwrap();
+    linker
+        .func_wrap(module, "get_source_addr", |mut guest: Guest<'_>, at: i32, limit: i32| {
+            note(&mut guest, "get_source_addr".to_owned());
+            let address = guest.data().request.source_address.clone();
+            memory::fill(&mut guest, at, limit, address.as_deref().unwrap_or("192.0.2.1:4711").as_bytes())
+        })
+        .unwrap();
     add_headers(linker, module);
     linker
         .func_wrap(module, "set_status_code", |mut guest: Guest<'_>, code: i32| {

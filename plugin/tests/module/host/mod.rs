@@ -54,6 +54,8 @@ pub(crate) struct Request {
     pub(crate) uri: String,
     /// Headers by their lower-case names, which is how the host lists them.
     pub(crate) headers: BTreeMap<String, Vec<Vec<u8>>>,
+    /// The other end of the connection, as Go spells it; `192.0.2.1:4711` unless said otherwise.
+    pub(crate) source_address: Option<String>,
 }
 
 /// What the guest sent to the client.
@@ -92,7 +94,7 @@ pub(crate) struct Guest {
 impl Request {
     /// A request without headers, except the `host` that every request has.
     pub(crate) fn new(method: &str, uri: &str) -> Self {
-        let request = Self { method: method.to_owned(), uri: uri.to_owned(), headers: BTreeMap::new() };
+        let request = Self { method: method.to_owned(), uri: uri.to_owned(), ..Self::default() };
         request.with("host", "web.example")
     }
 
