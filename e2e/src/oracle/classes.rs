@@ -89,11 +89,11 @@ pub const CLASSES: &[Class] = &[
     Class {
         name: "header-readings",
         directions: &[Stricter],
-        consul: "Leaves empty ones of several values out in some headers and keeps them in others; a regex sees a value that \
-            is not UTF-8 as bytes.",
-        ours: "Where the two readings give two answers, or a regex is asked about what is not UTF-8, the request is refused \
-            with 400.",
-        why: "It is not known which reading the backend has.",
+        consul: "Joins the values of a repeated header by `,` and compares that, leaving empty ones out in some headers and \
+            not in others; a regex sees a value that is not UTF-8 as bytes.",
+        ours: "Where one of the values, or another way to join them, gives another answer than all joined, or a regex is asked \
+            about what is not UTF-8, the request is refused with 400.",
+        why: "Some backends take the first of several values and some the last (CVE-2026-26308).",
         holds: |case| Doubt::Readings.decides(case),
     },
     Class {

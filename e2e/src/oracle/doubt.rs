@@ -19,7 +19,8 @@ pub enum Doubt {
     Alias,
     /// The request asks to be taken for one of another method, and the permission names methods.
     Method,
-    /// Of a header that the permission names there is an empty one among several, or one that is not UTF-8 for a regex.
+    /// Of a header that the permission names there are several, and the criterion does not hold for each of them as for
+    /// all joined, with or without empty ones; or one is not UTF-8, for a regex.
     Readings,
 }
 
@@ -68,10 +69,26 @@ fn has_alias(rule: &HeaderRule, ask: &Ask) -> bool {
 
 fn has_two_readings(rule: &HeaderRule, ask: &Ask) -> bool {
     let of_rule = |(name, _): &&(String, Vec<u8>)| name.eq_ignore_ascii_case(&rule.name);
-    let values: Vec<_> = ask.headers.iter().filter(of_rule).map(|(_, value)| value.trim_ascii()).collect();
-    let regex = matches!(rule.test, HeaderTest::Text("Regex", _));
-    let has_empty = values.len() > 1 && values.iter().any(|it| it.is_empty());
-    has_empty || regex && values.iter().any(|it| std::str::from_utf8(it).is_err())
+    let values: Vec<_> = ask.headers.iter().filter(of_rule).map(|(_, value)| value.trim_ascii().to_vec()).collect();
+    let HeaderTest::Text(form, text) = &rule.test else { return false };
+    if *form == "Regex" {
+        return values.len() > 1 || values.iter().any(|it| std::str::from_utf8(it).is_err());
+    }
+    let filled: Vec<_> = values.iter().filter(|it| !it.is_empty()).cloned().collect();
+    let readings = values.iter().cloned().chain([values.join(&b','), filled.join(&b',')]);
+    let fold = |bytes: &[u8]| if rule.ignore_case { bytes.to_ascii_lowercase() } else { bytes.to_vec() };
+    let want = fold(text.as_bytes());
+    let mut answers: Vec<_> = readings
+        .map(|it| fold(&it))
+        .map(|it| match *form {
+            "Exact" => it == want,
+            "Prefix" => it.starts_with(&want),
+            "Suffix" => it.ends_with(&want),
+            _ => it.windows(want.len()).any(|part| part == want),
+        })
+        .collect();
+    answers.dedup();
+    values.len() > 1 && answers.len() > 1
 }
 
 /// The permissions of the intention that governs the caller by the documented order.
