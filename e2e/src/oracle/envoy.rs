@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::consul::Consul;
@@ -55,14 +56,16 @@ impl Sidecar {
         self.public
     }
 
-    /// Waits until the configuration that Envoy works by satisfies `wanted`, which gets the JSON text of its listeners.
-    pub async fn wait_for_listeners(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    /// Waits until the listener that callers connect to satisfies `wanted`, which gets the JSON of the active one.
+    pub async fn wait_for_listener(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             self.process.must_run()?;
-            let answer =
-                Client::plain(self.admin).get("localhost", "/config_dump?resource=dynamic_listeners", &[]).await;
-            if answer.is_ok_and(|it| it.status == 200 && wanted(&it.text())) {
+            let path = "/config_dump?resource=dynamic_listeners";
+            if let Ok(answer) = Client::plain(self.admin).get("localhost", path, &[]).await
+                && let Ok(dump) = answer.json()
+                && active_listener(&dump).is_some_and(&wanted)
+            {
                 return Ok(());
             }
             if Instant::now() > end {
@@ -81,4 +84,11 @@ impl Sidecar {
     pub fn log_end(&self) -> String {
         self.process.log_end()
     }
+}
+
+/// The listener that callers connect to, in a dump of all.
+fn active_listener(dump: &Value) -> Option<&Value> {
+    let listeners = dump["configs"].as_array()?;
+    let public = listeners.iter().find(|it| it["name"].as_str().is_some_and(|it| it.starts_with("public_listener")))?;
+    public.get("active_state")
 }

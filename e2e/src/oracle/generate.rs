@@ -10,7 +10,7 @@ use portcullis_policy::Action;
 
 use super::ask::Ask;
 use super::callers::SERVICES;
-use super::policy::{Entry, Permission, Rule, Source, World};
+use super::policy::{Entry, Normalization, Permission, Rule, Source, World};
 
 /// The methods that a permission can name (consul-policy §3.2).
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
@@ -19,8 +19,23 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CO
 const SENT_METHODS: [&str; 13] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "get", "FOO", "Post"];
 
+/// How requests are normalised: mostly by default.
+pub fn normalization(random: &mut Rng) -> Normalization {
+    if random.bool() {
+        return Normalization::default();
+    }
+    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"];
+    let underscores = ["REJECT_REQUEST", "DROP_HEADER"];
+    Normalization {
+        disabled: random.u8(0..5) == 0,
+        merge_slashes: random.bool(),
+        escaped_slashes: random.bool().then(|| slashes[random.usize(..slashes.len())]),
+        underscores: random.bool().then(|| underscores[random.usize(..underscores.len())]),
+    }
+}
+
 /// A policy for these destinations.
-pub fn world(random: &mut Rng, default: Action, destinations: &[String]) -> World {
+pub fn world(random: &mut Rng, default: Action, normalization: Normalization, destinations: &[String]) -> World {
     let mut entries = Vec::new();
     // Two in three have an entry for all destinations: it merges with the named ones.
     if random.u8(0..3) > 0 {
@@ -31,7 +46,7 @@ pub fn world(random: &mut Rng, default: Action, destinations: &[String]) -> Worl
             entries.push(Entry { destination: destination.clone(), sources: sources(random, true) });
         }
     }
-    World { default, entries }
+    World { default, normalization, entries }
 }
 
 fn sources(random: &mut Rng, with_permissions: bool) -> Vec<Source> {

@@ -13,7 +13,7 @@ use super::callers::{CANARY, Caller};
 use super::consul::Consul;
 use super::echo::Arrived;
 use super::envoy::Sidecar;
-use super::policy::{World, canary_path};
+use super::policy::{Normalization, World, canary_path};
 use crate::certificates::Authority;
 use crate::parts::Mesh as Parts;
 
@@ -34,6 +34,7 @@ pub struct Mesh {
     sidecars: Vec<Sidecar>,
     canary: Caller,
     generation: u64,
+    normalization: Normalization,
 }
 
 /// What became of a request at a sidecar.
@@ -58,8 +59,9 @@ impl Mesh {
         let callers = Caller::all(&consul, &authority).await?;
         let canary = Caller::service(&consul, CANARY).await?;
         let services = services.iter().map(ToString::to_string).collect();
-        let mut mesh = Mesh { default, callers, services, consul, sidecars, canary, generation: 0 };
-        mesh.take(&World { default, entries: Vec::new() }).await.context("the first policy")?;
+        let normalization = Normalization::default();
+        let mut mesh = Mesh { default, callers, services, consul, sidecars, canary, generation: 0, normalization };
+        mesh.take(&World { default, normalization, entries: Vec::new() }).await.context("the first policy")?;
         Ok(mesh)
     }
 
@@ -77,16 +79,32 @@ impl Mesh {
     pub async fn take(&mut self, world: &World) -> Result<()> {
         self.generation += 1;
         let world = world.with_canaries(&self.services, self.generation);
+        self.normalize(world.normalization).await?;
         if world.entry("*").is_none() {
             self.consul.delete_entry("service-intentions", "*").await?;
         }
-        for document in world.documents() {
-            self.consul.write_entry(&document).await?;
+        for document in world.documents().iter().filter(|it| it["Kind"] != "mesh") {
+            self.consul.write_entry(document).await?;
         }
         // An entry of a service holds the canary, and was written last: a sidecar that shows it knows all the others.
         let path = canary_path(self.generation);
         let (canary, default) = (&self.canary, self.default);
         try_join_all(self.sidecars.iter_mut().map(|it| wait_for_canary(it, canary, default, &path))).await?;
+        Ok(())
+    }
+
+    /// Sets how requests are normalised. Not seen by the canary: sidecars watch the mesh entry apart from intentions.
+    async fn normalize(&mut self, wanted: Normalization) -> Result<()> {
+        if wanted == self.normalization {
+            return Ok(());
+        }
+        match wanted.document() {
+            Some(document) => self.consul.write_entry(&document).await?,
+            None => self.consul.delete_entry("mesh", "mesh").await?,
+        }
+        let waits = self.sidecars.iter_mut().map(|it| it.wait_for_listener(|listener| wanted.is_in_force(listener)));
+        try_join_all(waits).await?;
+        self.normalization = wanted;
         Ok(())
     }
 

@@ -12,8 +12,23 @@ use super::callers::CANARY;
 pub struct World {
     /// `default_intention_policy`.
     pub default: Action,
+    /// How requests are normalised before rules are asked.
+    pub normalization: Normalization,
     /// The intentions, at most one entry for each destination.
     pub entries: Vec<Entry>,
+}
+
+/// `HTTP.Incoming.RequestNormalization` of the mesh entry; without it by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Normalization {
+    /// `InsecureDisablePathNormalization`.
+    pub disabled: bool,
+    /// `MergeSlashes`.
+    pub merge_slashes: bool,
+    /// `PathWithEscapedSlashesAction`.
+    pub escaped_slashes: Option<&'static str>,
+    /// `HeadersWithUnderscoresAction`.
+    pub underscores: Option<&'static str>,
 }
 
 /// A `service-intentions` entry.
@@ -92,7 +107,7 @@ pub enum HeaderTest {
 impl World {
     /// The config entries, ordered as they must be written: what others refer to first.
     pub fn documents(&self) -> Vec<Value> {
-        self.entries.iter().map(Entry::document).collect()
+        self.normalization.document().into_iter().chain(self.entries.iter().map(Entry::document)).collect()
     }
 
     /// The entry of a destination, by its name as written.
@@ -133,6 +148,60 @@ pub fn opposite(action: Action) -> Action {
     match action {
         Action::Allow => Action::Deny,
         Action::Deny => Action::Allow,
+    }
+}
+
+impl Normalization {
+    /// The mesh entry, if there is something to say.
+    pub fn document(&self) -> Option<Value> {
+        if *self == Normalization::default() {
+            return None;
+        }
+        let mut rules = Map::new();
+        rules.insert("InsecureDisablePathNormalization".to_owned(), json!(self.disabled));
+        rules.insert("MergeSlashes".to_owned(), json!(self.merge_slashes));
+        let words = [
+            ("PathWithEscapedSlashesAction", self.escaped_slashes),
+            ("HeadersWithUnderscoresAction", self.underscores),
+        ];
+        for (name, word) in words {
+            rules.extend(word.map(|word| (name.to_owned(), json!(word))));
+        }
+        Some(json!({"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": rules}}}))
+    }
+
+    /// The same with one thing less.
+    pub fn smaller(&self) -> [Normalization; 4] {
+        let it = *self;
+        [
+            Normalization { disabled: false, ..it },
+            Normalization { merge_slashes: false, ..it },
+            Normalization { escaped_slashes: None, ..it },
+            Normalization { underscores: None, ..it },
+        ]
+    }
+
+    /// Whether an Envoy listener, as its configuration dump shows it, works by this.
+    pub fn is_in_force(&self, listener: &Value) -> bool {
+        let Some(manager) = http_manager(listener) else { return false };
+        let truth = |name: &str| manager[name].as_bool().unwrap_or(false);
+        let underscores = &manager["common_http_protocol_options"]["headers_with_underscores_action"];
+        truth("normalize_path") != self.disabled
+            && truth("merge_slashes") == self.merge_slashes
+            && manager["path_with_escaped_slashes_action"].as_str() == self.escaped_slashes
+            && underscores.as_str() == self.underscores
+    }
+}
+
+/// The HTTP connection manager somewhere below.
+fn http_manager(value: &Value) -> Option<&Value> {
+    const TYPE: &str =
+        "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    match value {
+        Value::Object(object) if object.get("@type").is_some_and(|it| it == TYPE) => Some(value),
+        Value::Object(object) => object.values().find_map(http_manager),
+        Value::Array(list) => list.iter().find_map(http_manager),
+        _ => None,
     }
 }
 

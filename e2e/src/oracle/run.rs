@@ -18,7 +18,7 @@ use super::compare::{Case, Difference};
 use super::generate;
 use super::mesh::Mesh;
 use super::ours::Engine;
-use super::policy::World;
+use super::policy::{Normalization, World};
 use super::shrink::{Failure, shrink};
 use crate::parts;
 
@@ -28,6 +28,9 @@ const DESTINATIONS: [&str; 3] = ["api", "db", "files"];
 /// How many callers ask each service under one policy, and how many requests each of them makes.
 const CALLERS: usize = 5;
 const REQUESTS: usize = 24;
+
+/// How many policies go by one request normalization.
+const WORLDS_PER_NORMALIZATION: usize = 4;
 
 /// A run is over after so many differences that nothing explains: they are mostly one and the same.
 const MAX_FAILURES: usize = 8;
@@ -83,8 +86,13 @@ async fn run_on(mesh: &mut Mesh, options: Options) -> Result<Report> {
     let mut report = Report::default();
     let mut failures = Vec::new();
     let mut random = Rng::with_seed(options.seed ^ u64::from(mesh.default == Action::Allow));
+    let mut normalization = Normalization::default();
     while report.requests < options.requests && failures.len() < MAX_FAILURES {
-        let world = generate::world(&mut random, mesh.default, &mesh.services);
+        // A change of this costs an extra wait.
+        if report.worlds % WORLDS_PER_NORMALIZATION == 0 {
+            normalization = generate::normalization(&mut random);
+        }
+        let world = generate::world(&mut random, mesh.default, normalization, &mesh.services);
         let groups = asks(&mut random, &world, mesh);
         mesh.take(&world).await?;
         let seen = try_join_all(groups.iter().map(|group| mesh.ask(group))).await?;

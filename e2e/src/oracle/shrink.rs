@@ -74,6 +74,9 @@ pub async fn shrink(mesh: &mut Mesh, mut failure: Failure) -> Result<Failure> {
 /// Every case that is one step smaller, the largest steps first.
 fn smaller(world: &World, ask: &Ask) -> Vec<(World, Ask)> {
     let mut worlds = Vec::new();
+    for normalization in world.normalization.smaller() {
+        worlds.push(World { normalization, ..world.clone() });
+    }
     for (at, entry) in world.entries.iter().enumerate() {
         let mut change = |change: &mut dyn FnMut(&mut World)| {
             let mut world = world.clone();

@@ -23,7 +23,7 @@ const PLAIN: [&str; 14] = [
 ];
 
 /// Paths that the proxy never shows to a rule in this spelling, or that only their exact spelling meets (consul-policy §3.3).
-const ODD: [&str; 12] = [
+const ODD: [&str; 14] = [
     "/a//b",
     "/a/../b",
     "/a/./b",
@@ -34,6 +34,8 @@ const ODD: [&str; 12] = [
     "/a%7Bb%7D",
     "/a;x=1",
     "/%C3%A9",
+    "/%c3%a9",
+    "/a%2Fb",
     "/a?x",
     "/a/b?",
 ];
