@@ -16,6 +16,7 @@ pub fn text(case: &Case<'_>) -> String {
     }
     let (expect, status) = match case.seen {
         Seen::Passed(_) => ("allow", 200),
+        Seen::Redirected(_) => ("deny", 307),
         Seen::Refused(status) => ("deny", *status),
     };
     let mut request = json!({

@@ -135,7 +135,7 @@ impl Class {
 fn sidecars_verdict(case: &Case<'_>) -> Verdict {
     match case.seen {
         Seen::Passed(_) => Verdict::Allow,
-        Seen::Refused(_) => Verdict::Deny,
+        Seen::Refused(_) | Seen::Redirected(_) => Verdict::Deny,
     }
 }
 
@@ -147,7 +147,7 @@ fn identity(case: &Case<'_>) -> bool {
 fn escape_case(case: &Case<'_>) -> bool {
     let sent = match case.seen {
         Seen::Passed(arrived) => arrived.target.clone(),
-        Seen::Refused(_) => gateway_uri(&case.ask.target),
+        Seen::Refused(_) | Seen::Redirected(_) => gateway_uri(&case.ask.target),
     };
     if !target::has_lettered_escape(sent.as_bytes()) {
         return false;

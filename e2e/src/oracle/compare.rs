@@ -33,7 +33,7 @@ pub enum Difference {
     Stricter,
     /// We let pass what is refused there.
     Milder,
-    /// Both let it pass, and the service gets another path or query.
+    /// Both let it pass, and the service gets another path or query; or both send the caller elsewhere, to another one.
     Forwarded,
 }
 
@@ -51,16 +51,24 @@ impl Difference {
 impl Case<'_> {
     /// The difference, if there is one.
     pub fn difference(&self) -> Option<Difference> {
+        let same = |theirs: &str| {
+            // The digits of escapes mean the same in either case (RFC 3986 §6.2.2.1).
+            target::with_upper_escapes(&forwarded(self.ask, self.ours)) == target::with_upper_escapes(theirs)
+        };
         match (self.ours.verdict, self.seen) {
             (Verdict::Deny, Seen::Passed(_)) => Some(Difference::Stricter),
-            (Verdict::Allow, Seen::Refused(_)) => Some(Difference::Milder),
-            (Verdict::Deny, Seen::Refused(_)) => None,
-            (Verdict::Allow, Seen::Passed(arrived)) => {
-                let (ours, theirs) = (forwarded(self.ask, self.ours), &arrived.target);
-                // The digits of escapes mean the same in either case (RFC 3986 §6.2.2.1).
-                (target::with_upper_escapes(&ours) != target::with_upper_escapes(theirs))
-                    .then_some(Difference::Forwarded)
-            }
+            (Verdict::Allow, Seen::Refused(_) | Seen::Redirected(_)) => Some(Difference::Milder),
+            (Verdict::Allow, Seen::Passed(arrived)) => (!same(&arrived.target)).then_some(Difference::Forwarded),
+            // Who is not sent to the other path does not come to it, which is stricter than to be asked again there.
+            (Verdict::Deny, Seen::Redirected(_)) if self.ours.status != 307 => None,
+            (Verdict::Deny, Seen::Redirected(to)) => (!same(path_of(to))).then_some(Difference::Forwarded),
+            (Verdict::Deny, Seen::Refused(_)) => (self.ours.status == 307).then_some(Difference::Forwarded),
         }
     }
+}
+
+/// Path and query of a location.
+fn path_of(location: &str) -> &str {
+    let rest = location.split_once("://").map_or(location, |(_, rest)| rest);
+    rest.find('/').map_or("", |at| &rest[at..])
 }

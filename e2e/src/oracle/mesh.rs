@@ -14,6 +14,7 @@ use super::consul::Consul;
 use super::echo::Arrived;
 use super::envoy::Sidecar;
 use super::policy::{Normalization, World, canary_path};
+use super::wire::value;
 use crate::certificates::Authority;
 use crate::parts::Mesh as Parts;
 
@@ -42,6 +43,8 @@ pub struct Mesh {
 pub enum Seen {
     /// It reached the service.
     Passed(Arrived),
+    /// It was sent to another path.
+    Redirected(String),
     /// It was answered with this status; 0 when the connection was closed instead.
     Refused(u16),
 }
@@ -132,7 +135,10 @@ impl Mesh {
                         outcome = Some(match Arrived::of(&reply)? {
                             Some(arrived) => Seen::Passed(arrived),
                             None if reply.status >= 500 => bail!("{} to {ask:?}: {}", reply.status, sidecar.log_end()),
-                            None => Seen::Refused(reply.status),
+                            None => match value(&reply.headers, "location") {
+                                Some(to) => Seen::Redirected(String::from_utf8_lossy(to).into_owned()),
+                                None => Seen::Refused(reply.status),
+                            },
                         });
                         wire = if last { None } else { Some(open) };
                         break;

@@ -104,6 +104,9 @@ fn target(random: &mut Rng, mut path: Vec<u8>) -> Vec<u8> {
     for _ in 0..changes[random.usize(..changes.len())] {
         change(random, &mut path);
     }
+    if random.u8(0..6) == 0 {
+        path = with_escapes_in_other_case(path);
+    }
     match random.u8(0..40) {
         0..4 => path.extend_from_slice(b"?q=1"),
         4 => path.extend_from_slice(b"?a=/../b&c=%2e"),
@@ -111,6 +114,17 @@ fn target(random: &mut Rng, mut path: Vec<u8>) -> Vec<u8> {
         6 => path.extend_from_slice(b"#f"),
         7 if path.starts_with(b"/") => path = [b"http://shop.example:8443".as_slice(), &path].concat(),
         _ => {}
+    }
+    path
+}
+
+/// The digits of escapes in lower case, if one of them is in upper case, else in upper case.
+fn with_escapes_in_other_case(mut path: Vec<u8>) -> Vec<u8> {
+    let escapes: Vec<_> = (0..path.len()).filter(|at| path[*at] == b'%').flat_map(|at| [at + 1, at + 2]).collect();
+    let digits: Vec<_> = escapes.into_iter().filter(|at| path.get(*at).is_some_and(u8::is_ascii_hexdigit)).collect();
+    let lower = digits.iter().any(|at| path[*at].is_ascii_uppercase());
+    for at in digits {
+        path[at] = if lower { path[at].to_ascii_lowercase() } else { path[at].to_ascii_uppercase() };
     }
     path
 }
