@@ -23,5 +23,6 @@ pub fn plugin(folder: &Path) -> Result<Plugin> {
         wasm,
         manifest: None,
         policy: None,
+        state: None,
     })
 }

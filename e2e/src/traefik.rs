@@ -18,6 +18,8 @@ use crate::process::{Process, Start, Usage};
 const MODULE: &str = "github.com/portcullis-gate/portcullis";
 /// Where the guest sees the policy folder.
 pub const GUEST_POLICY: &str = "/policy";
+/// Where the guest sees the state folder.
+pub const GUEST_STATE: &str = "/state";
 /// How long Traefik may take to be ready; it compiles the plugin at start.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a state is asked for while waiting.
@@ -36,6 +38,8 @@ pub struct Plugin {
     pub manifest: Option<PathBuf>,
     /// A folder that the guest sees read-only below [`GUEST_POLICY`].
     pub policy: Option<PathBuf>,
+    /// A folder that the guest may write to, below [`GUEST_STATE`].
+    pub state: Option<PathBuf>,
 }
 
 impl Plugin {
@@ -47,7 +51,14 @@ impl Plugin {
             wasm: parts.plugin.clone(),
             manifest: Some(parts::root().join(".traefik.yml")),
             policy,
+            state: None,
         }
+    }
+
+    /// The same with a state folder.
+    #[must_use]
+    pub fn with_state(self, folder: PathBuf) -> Plugin {
+        Plugin { state: Some(folder), ..self }
     }
 }
 
@@ -208,8 +219,9 @@ impl Traefik {
 fn static_configuration(options: &Options, secure: SocketAddr, plain: SocketAddr, internal: SocketAddr) -> Value {
     let mut plugins = serde_json::Map::new();
     for plugin in &options.plugins {
-        let mounts: Vec<String> =
-            plugin.policy.iter().map(|folder| format!("{}:{GUEST_POLICY}:ro", folder.display())).collect();
+        let policy = plugin.policy.iter().map(|folder| format!("{}:{GUEST_POLICY}:ro", folder.display()));
+        let state = plugin.state.iter().map(|folder| format!("{}:{GUEST_STATE}", folder.display()));
+        let mounts: Vec<String> = policy.chain(state).collect();
         plugins.insert(plugin.name.clone(), json!({"moduleName": plugin.module, "settings": {"mounts": mounts}}));
     }
     let mut configuration = json!({

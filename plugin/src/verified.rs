@@ -192,7 +192,8 @@ impl<S: Slots> Verified<S> {
         what.0.set(Some(now));
         if !self.warned.replace(true) {
             let line = format!(
-                "{name} cannot be {done}: {}; credentials are verified more often than they have to be",
+                "{name} cannot be {done}: {}; signatures are verified more often than they have to be (is the folder mounted \
+                 without `:ro`, and is there room in it?)",
                 error.kind()
             );
             self.notice.set(Some((Level::Warn, line)));

@@ -128,29 +128,32 @@ impl HeaderMatch {
         }
     }
 
-    /// The hexadecimal digits of escapes are compared without case, as in path criteria (see [`path::canonical_rule`]).
+    /// In the path, the hexadecimal digits of escapes are in upper case, however they were sent (see
+    /// [`path::canonical_rule`]); the query is as sent.
     fn holds_for_path(&self, path: Option<&str>) -> Held {
         let Some(path) = path else { return Held::Doubt };
-        let (upper, lower) = (path::canonical_rule(path), path::lower_hex(path));
-        let compare = |compare: fn(&[u8], &[u8]) -> bool, want: &str| {
-            if self.compare(compare, upper.as_bytes(), path::canonical_rule(want).as_bytes()) {
-                Held::Yes
-            } else if self.compare(compare, lower.as_bytes(), want.as_bytes()) {
-                // Half an escape in the rule's text: it depends on the spelling that was sent.
-                Held::Doubt
-            } else {
-                Held::No
-            }
-        };
         let held = match &self.test {
             HeaderTest::Present => Held::Yes,
-            HeaderTest::Exact(want) => compare(is, want),
-            HeaderTest::Prefix(want) => compare(begins, want),
-            HeaderTest::Suffix(want) => compare(ends, want),
-            HeaderTest::Contains(want) => compare(contains, want),
+            HeaderTest::Exact(want) => self.compare_path(is, path, want, true),
+            HeaderTest::Prefix(want) => self.compare_path(begins, path, want, true),
+            HeaderTest::Suffix(want) => self.compare_path(ends, path, want, want.contains('?')),
+            HeaderTest::Contains(want) => self.compare_path(contains, path, want, want.contains('?')),
             HeaderTest::Regex(pattern) => matches_path(pattern, path),
         };
         self.turned(held)
+    }
+
+    /// `placed`: whether it is plain what of the text is about the path and what about the query.
+    fn compare_path(&self, compare: fn(&[u8], &[u8]) -> bool, path: &str, want: &str, placed: bool) -> Held {
+        if self.compare(compare, path.as_bytes(), want.as_bytes()) {
+            return Held::Yes;
+        }
+        if self.compare(compare, path.as_bytes(), in_path(want, path::canonical_rule).as_bytes()) {
+            return if placed { Held::Yes } else { Held::Doubt };
+        }
+        // Half an escape in the rule's text: it depends on the spelling that was sent.
+        let lower = in_path(path, path::lower_hex);
+        if self.compare(compare, lower.as_bytes(), want.as_bytes()) { Held::Doubt } else { Held::No }
     }
 
     fn holds_for(&self, value: &[u8]) -> Held {
@@ -183,9 +186,19 @@ impl HeaderMatch {
 /// The hexadecimal digits of escapes are in upper case in a canonical path, however they were sent. Where a pattern tells
 /// the cases apart, the answer is doubt: write `(?i:%c3%a9)` to meet both.
 pub fn matches_path(pattern: &Pattern, canonical: &str) -> Held {
-    let (upper, lower) = (path::canonical_rule(canonical), path::lower_hex(canonical));
-    let held = pattern.is_full_match(upper.as_bytes());
-    if upper != lower && pattern.is_full_match(lower.as_bytes()) != held { Held::Doubt } else { held.into() }
+    let (held, lower) = (pattern.is_full_match(canonical.as_bytes()), in_path(canonical, path::lower_hex));
+    // Most paths hold no such escape.
+    let same = matches!(lower, Cow::Borrowed(_)) || pattern.is_full_match(lower.as_bytes()) == held;
+    if same { held.into() } else { Held::Doubt }
+}
+
+/// The text with its part before the query changed.
+fn in_path(text: &str, change: fn(&str) -> Cow<'_, str>) -> Cow<'_, str> {
+    let Some((path, query)) = text.split_once('?') else { return change(text) };
+    match change(path) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(path) => Cow::Owned(path + "?" + query),
+    }
 }
 
 fn is(value: &[u8], want: &[u8]) -> bool {

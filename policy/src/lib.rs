@@ -18,6 +18,7 @@ pub mod cases;
 pub mod certificate;
 pub mod change;
 pub mod compile;
+pub mod crypto;
 pub mod decide;
 pub mod explain;
 pub mod header_match;

@@ -18,6 +18,8 @@ mod class;
 #[cfg(feature = "regex-build")]
 mod cursor;
 #[cfg(feature = "regex-build")]
+mod escapes;
+#[cfg(feature = "regex-build")]
 mod parse;
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -75,19 +77,37 @@ pub enum BadPattern {
 // === impl Pattern ===
 
 impl Pattern {
-    /// Compiles RE2 text. Takes bounded time and space, whatever the text; up to a second for the worst of them.
+    /// Compiles RE2 text for any subject. Takes bounded time and space, whatever the text: a second for the worst of them.
     #[cfg(feature = "regex-build")]
     pub fn compile(re2: &str) -> Result<Self, BadPattern> {
+        Self::compile_for(re2, parse::Subject::Text)
+    }
+
+    /// As [`Pattern::compile`], for canonical paths alone ([`crate::path::canonical`]): they are ASCII, which makes the
+    /// automata much smaller, and the hexadecimal digits after a literal `%` match in either case.
+    #[cfg(feature = "regex-build")]
+    pub fn compile_path(re2: &str) -> Result<Self, BadPattern> {
+        Self::compile_for(re2, parse::Subject::Path)
+    }
+
+    #[cfg(feature = "regex-build")]
+    fn compile_for(re2: &str, subject: parse::Subject) -> Result<Self, BadPattern> {
         if re2.len() > MAX_TEXT_LEN {
             return Err(BadPattern::TooLong);
         }
-        let automaton = build::automaton(&parse::parse(re2)?)?;
+        let automaton = build::automaton(&parse::parse(re2, subject)?)?;
         Ok(Self(Arc::new(Compiled { text: re2.to_owned(), automaton })))
     }
 
     /// Compiles RE2 text: not in this build, which holds only the search.
     #[cfg(not(feature = "regex-build"))]
     pub fn compile(_re2: &str) -> Result<Self, BadPattern> {
+        Err(BadPattern::NeedsSnapshot)
+    }
+
+    /// Compiles RE2 text for paths: not in this build, which holds only the search.
+    #[cfg(not(feature = "regex-build"))]
+    pub fn compile_path(_re2: &str) -> Result<Self, BadPattern> {
         Err(BadPattern::NeedsSnapshot)
     }
 
@@ -197,5 +217,5 @@ mod raw {
     }
 }
 
-#[cfg(all(test, feature = "regex-build"))]
+#[cfg(test)]
 mod tests;

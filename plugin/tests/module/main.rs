@@ -19,4 +19,5 @@ mod host;
 mod inline;
 mod lifecycle;
 mod snapshot;
+mod state;
 mod support;

@@ -1,6 +1,6 @@
 //! What the tests are made of: policies, snapshots, certificates, keys and the guests that use them.
 
-use crate::host::{Guest, MOUNT, Request};
+use crate::host::{Guest, MOUNT, Request, STATE_MOUNT, StateFolder};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis_policy::{Action, PolicySettings, api_key, compile, read};
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -72,6 +72,15 @@ pub(crate) fn guest() -> Guest {
 pub(crate) fn guest_with(config: &Value) -> Guest {
     let mut guest = Guest::start(config);
     guest.publish(FILE, snapshot(&policy(), 1));
+    guest
+}
+
+/// As [`guest`], sharing what it verified through a folder.
+pub(crate) fn guest_with_state(folder: &StateFolder) -> Guest {
+    let mut config = gate();
+    config["state"] = STATE_MOUNT.into();
+    let mut guest = guest_with(&config);
+    guest.mount_state(folder);
     guest
 }
 

@@ -43,6 +43,12 @@ impl Set {
         Class::Unicode(self.class)
     }
 
+    /// Without what is not ASCII.
+    pub(super) fn into_ascii(mut self) -> Class {
+        self.class.intersect(&range(0, 0x7F));
+        self.into_class()
+    }
+
     /// Adds a class; folded first, negated afterwards.
     fn add(&mut self, class: &ClassUnicode, negated: bool) {
         let mut class = class.clone();
@@ -161,6 +167,16 @@ impl Set {
         }
         Ok(set)
     }
+}
+
+/// `.`: any character, or any but the line feed.
+pub(super) fn dot(newline: bool) -> Set {
+    let mut set = Set::new(false);
+    if !newline {
+        set.class = range(0x0A, 0x0A);
+    }
+    set.class.negate();
+    set
 }
 
 /// One character of a class; none at the end of the text.

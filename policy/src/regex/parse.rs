@@ -4,9 +4,14 @@
 //! what it hands on. Whether an operator is greedy and what a group captures is read and forgotten: only whether the
 //! whole text matches is ever asked.
 
-use regex_syntax::hir::{Dot, Hir, Look, Repetition};
+use regex_syntax::hir::{Hir, Look, Repetition};
 
-use super::{BadPattern, class::Set, cursor::Cursor};
+use super::{
+    BadPattern,
+    class::{self, Set},
+    cursor::Cursor,
+    escapes,
+};
 
 /// Deepest nesting of groups and repetitions.
 const MAX_DEPTH: u32 = 100;
@@ -39,8 +44,19 @@ struct Group {
     pieces: Vec<Piece>,
 }
 
+/// What a pattern will be asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Any text.
+    Text,
+    /// Canonical paths, which are ASCII, with their escapes in upper case. Classes without what no path holds make
+    /// automata of a tenth of the size.
+    Path,
+}
+
 struct Parser<'a> {
     cursor: Cursor<'a>,
+    subject: Subject,
     flags: Flags,
     /// Where the group that is being read hangs in.
     outer: Vec<Group>,
@@ -48,18 +64,15 @@ struct Parser<'a> {
 }
 
 /// Reads a pattern.
-pub(super) fn parse(text: &str) -> Result<Hir, BadPattern> {
-    let mut parser = Parser {
-        cursor: Cursor::new(text),
-        flags: Flags::default(),
-        outer: Vec::new(),
-        group: Group::new(Flags::default()),
-    };
+pub(super) fn parse(text: &str, subject: Subject) -> Result<Hir, BadPattern> {
+    let (flags, cursor) = (Flags::default(), Cursor::new(text));
+    let mut parser = Parser { cursor, subject, flags, outer: Vec::new(), group: Group::new(flags) };
     parser.run()?;
     if !parser.outer.is_empty() {
         return Err(parser.cursor.error("a `(` without its `)`"));
     }
-    Ok(parser.group.close().hir)
+    parser.end_branch();
+    Ok(parser.group.join().hir)
 }
 
 // === impl Piece ===
@@ -84,13 +97,8 @@ impl Group {
         Self { outer, branches: Vec::new(), pieces: Vec::new() }
     }
 
-    fn end_branch(&mut self) {
-        let pieces = std::mem::take(&mut self.pieces);
-        self.branches.push(Piece::join(pieces, Hir::concat));
-    }
-
-    fn close(mut self) -> Piece {
-        self.end_branch();
+    /// The finished alternatives as one piece.
+    fn join(self) -> Piece {
         Piece::join(self.branches, Hir::alternation)
     }
 }
@@ -124,17 +132,13 @@ impl Parser<'_> {
             match next {
                 '(' => self.open(token)?,
                 ')' => self.close(token)?,
-                '|' => self.group.end_branch(),
+                '|' => self.end_branch(),
                 '^' => self.push(Hir::look(if self.flags.multi_line { Look::StartLF } else { Look::Start })),
                 '$' => self.push(Hir::look(if self.flags.multi_line { Look::EndLF } else { Look::End })),
-                '.' => self.push(Hir::dot(if self.flags.dot_matches_newline {
-                    Dot::AnyChar
-                } else {
-                    Dot::AnyCharExceptLF
-                })),
+                '.' => self.class(class::dot(self.flags.dot_matches_newline)),
                 '[' => {
                     let set = Set::bracketed(&mut self.cursor, self.flags.fold_case)?;
-                    self.push(Hir::class(set.into_class()));
+                    self.class(set);
                 }
                 '\\' => self.escape(token)?,
                 literal => self.literal(u32::from(literal)),
@@ -146,8 +150,23 @@ impl Parser<'_> {
         self.group.pieces.push(Piece::new(hir));
     }
 
+    fn class(&mut self, set: Set) {
+        self.push(Hir::class(match self.subject {
+            Subject::Text => set.into_class(),
+            Subject::Path => set.into_ascii(),
+        }));
+    }
+
     fn literal(&mut self, code: u32) {
-        self.push(Hir::class(Set::one(code, self.flags.fold_case).into_class()));
+        self.class(Set::one(code, self.flags.fold_case));
+    }
+
+    fn end_branch(&mut self) {
+        let mut pieces = std::mem::take(&mut self.group.pieces);
+        if self.subject == Subject::Path {
+            escapes::fold(pieces.iter_mut().map(|piece| &mut piece.hir));
+        }
+        self.group.branches.push(Piece::join(pieces, Hir::concat));
     }
 
     /// After a backslash.
@@ -159,7 +178,7 @@ impl Parser<'_> {
             while self.cursor.at() < read {
                 self.cursor.next();
             }
-            self.push(Hir::class(set.into_class()));
+            self.class(set);
             return Ok(());
         }
         match self.cursor.peek() {
@@ -242,9 +261,10 @@ impl Parser<'_> {
 
     fn close(&mut self, token: Cursor<'_>) -> Result<(), BadPattern> {
         let Some(outer) = self.outer.pop() else { return Err(token.error("a `)` without its `(`")) };
+        self.end_branch();
         let group = std::mem::replace(&mut self.group, outer);
         self.flags = group.outer;
-        let mut piece = group.close();
+        let mut piece = group.join();
         piece.depth += 1;
         self.add(token, piece)
     }
@@ -292,11 +312,11 @@ impl Parser<'_> {
     }
 }
 
-/// A number of RE2's: no leading zeros. One that is too large to be a count stays so.
+/// A number as RE2 reads it: without leading zeros, and with ten digits or more it is none.
 fn number(cursor: &mut Cursor<'_>) -> Option<u32> {
     let rest = cursor.rest();
     let len = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let digits = rest.get(..len).filter(|it| !it.is_empty() && (*it == "0" || !it.starts_with('0')))?;
+    let digits = rest.get(..len).filter(|it| it.len() < 10 && (*it == "0" || !it.starts_with('0')))?;
     cursor.eat(digits);
-    Some(digits.parse().unwrap_or(u32::MAX))
+    digits.parse().ok()
 }

@@ -5,8 +5,12 @@
 
 mod http;
 mod memory;
+mod state;
 mod wasi;
 
+pub(crate) use state::{STATE_MOUNT, StateFolder};
+
+use state::SharedFile;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -33,6 +37,10 @@ pub(crate) struct World {
     pub(crate) files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Open files by descriptor; an open file keeps its bytes when the name gets others.
     pub(crate) open: BTreeMap<i32, Arc<Vec<u8>>>,
+    /// The state mount, where there is one.
+    pub(crate) state: Option<StateFolder>,
+    /// Its open files by descriptor.
+    pub(crate) open_state: BTreeMap<i32, SharedFile>,
     /// Wall time in Unix milliseconds.
     pub(crate) now_ms: u64,
     /// Most bytes that one read returns.
@@ -211,6 +219,11 @@ impl Guest {
     pub(crate) fn publish(&mut self, name: &str, bytes: Vec<u8>) {
         self.world().files.insert(name.to_owned(), Arc::new(bytes));
     }
+
+    /// Mounts a folder as the state mount. Before the first request only: WASI lists its mounts once.
+    pub(crate) fn mount_state(&mut self, folder: &StateFolder) {
+        self.world().state = Some(folder.clone());
+    }
 }
 
 // === impl World ===
@@ -224,6 +237,8 @@ impl World {
             calls: Vec::new(),
             files: BTreeMap::new(),
             open: BTreeMap::new(),
+            state: None,
+            open_state: BTreeMap::new(),
             now_ms: START_MS,
             read_limit: usize::MAX,
             reads_fail: false,

@@ -1,8 +1,9 @@
-//! The WASI calls that the plugin makes: the wall clock, and files of one mounted directory, read-only.
+//! The WASI calls that the plugin makes: the wall clock, files of one mounted directory, read-only, and where a test wants
+//! it those of a second one that can be written to.
 //!
 //! Calls that only std's panic handling imports are there and trap.
 
-use super::{MOUNT, World, memory};
+use super::{MOUNT, STATE_MOUNT, World, memory, state::SharedFile};
 use std::sync::Arc;
 use wasmtime::{Caller, Error, Linker};
 
@@ -10,15 +11,23 @@ type Guest<'a> = Caller<'a, World>;
 
 /// The descriptor of the mount; 0 to 2 are the standard streams.
 const MOUNT_FD: i32 = 3;
+/// The descriptor of the state mount.
+const STATE_FD: i32 = 4;
 const FIRST_FILE_FD: i32 = 10;
+const FIRST_STATE_FILE_FD: i32 = 200;
 
 const SUCCESS: i32 = 0;
 const EBADF: i32 = 8;
 const EIO: i32 = 29;
 const ENOENT: i32 = 44;
+const ENOSPC: i32 = 51;
+const EROFS: i32 = 69;
 
-/// The right to write, which the guest must not ask for: the mount is read-only.
+const RIGHT_FD_READ: i64 = 1 << 1;
+/// The right to write, which the guest must not ask for on the policy mount: it is read-only.
 const RIGHT_FD_WRITE: i64 = 1 << 6;
+/// Open flag: make the file if it is not there.
+const CREATE: i32 = 1;
 
 fn note(guest: &mut Guest<'_>, call: String) {
     guest.data_mut().calls.push(call);
@@ -45,6 +54,7 @@ pub(super) fn add(linker: &mut Linker<World>) {
         .unwrap();
     add_mount(linker, module);
     add_files(linker, module);
+    add_writing(linker, module);
     for name in ["environ_get", "environ_sizes_get"] {
         linker
             .func_wrap(module, name, move |_: Guest<'_>, _: i32, _: i32| -> Result<i32, Error> {
@@ -64,24 +74,32 @@ pub(super) fn add(linker: &mut Linker<World>) {
         .unwrap();
 }
 
+/// The name of a mounted directory.
+fn mount(guest: &Guest<'_>, fd: i32) -> Option<&'static str> {
+    match fd {
+        MOUNT_FD => Some(MOUNT),
+        STATE_FD => guest.data().state.is_some().then_some(STATE_MOUNT),
+        _ => None,
+    }
+}
+
 fn add_mount(linker: &mut Linker<World>, module: &str) {
     linker
         .func_wrap(module, "fd_prestat_get", |mut guest: Guest<'_>, fd: i32, at: i32| {
             note(&mut guest, format!("prestat {fd}"));
-            if fd != MOUNT_FD {
-                return EBADF;
-            }
+            let Some(name) = mount(&guest, fd) else { return EBADF };
             // Tag 0 is a directory; then the length of its name.
             memory::write(&mut guest, at, &0_i32.to_le_bytes());
-            memory::write(&mut guest, at + 4, &u32::try_from(MOUNT.len()).unwrap().to_le_bytes());
+            memory::write(&mut guest, at + 4, &u32::try_from(name.len()).unwrap().to_le_bytes());
             SUCCESS
         })
         .unwrap();
     linker
         .func_wrap(module, "fd_prestat_dir_name", |mut guest: Guest<'_>, fd: i32, at: i32, len: i32| {
-            assert_eq!((fd, usize::try_from(len).unwrap()), (MOUNT_FD, MOUNT.len()));
+            let name = mount(&guest, fd).unwrap();
+            assert_eq!(usize::try_from(len).unwrap(), name.len());
             note(&mut guest, format!("prestat name {fd}"));
-            memory::write(&mut guest, at, MOUNT.as_bytes());
+            memory::write(&mut guest, at, name.as_bytes());
             SUCCESS
         })
         .unwrap();
@@ -90,7 +108,7 @@ fn add_mount(linker: &mut Linker<World>, module: &str) {
             note(&mut guest, format!("fdstat {fd}"));
             let mut stat = [0; 24];
             // File type: directory or regular file; all rights.
-            stat[0] = if fd == MOUNT_FD { 3 } else { 4 };
+            stat[0] = if mount(&guest, fd).is_some() { 3 } else { 4 };
             stat[8..].fill(0xff);
             memory::write(&mut guest, at, &stat);
             SUCCESS
@@ -114,6 +132,18 @@ fn add_files(linker: &mut Linker<World>, module: &str) {
              flags: i32,
              at: i32| {
                 let name = memory::text(&mut guest, path, path_len);
+                if directory == STATE_FD {
+                    assert_eq!((open, flags), (CREATE, 0), "made if it is not there, never cut nor appended to");
+                    assert_eq!(rights & (RIGHT_FD_READ | RIGHT_FD_WRITE), RIGHT_FD_READ | RIGHT_FD_WRITE);
+                    note(&mut guest, format!("open state {name}"));
+                    return match open_state(&mut guest, name) {
+                        Ok(fd) => {
+                            memory::write(&mut guest, at, &fd.to_le_bytes());
+                            SUCCESS
+                        }
+                        Err(errno) => errno,
+                    };
+                }
                 assert_eq!((directory, open, flags), (MOUNT_FD, 0, 0), "neither created, cut nor appended to");
                 assert_eq!(rights & RIGHT_FD_WRITE, 0, "the mount is read-only");
                 note(&mut guest, format!("open {name}"));
@@ -133,13 +163,26 @@ fn add_files(linker: &mut Linker<World>, module: &str) {
             |mut guest: Guest<'_>, fd: i32, vectors: i32, n_vectors: i32, offset: i64, at: i32| {
                 assert_eq!(n_vectors, 1);
                 let (to, len) = (memory::number(&mut guest, vectors), memory::number(&mut guest, vectors + 4));
+                let offset = usize::try_from(offset).unwrap();
+                if let Some(file) = guest.data().open_state.get(&fd).cloned() {
+                    note(&mut guest, format!("pread state {len} at {offset}"));
+                    if folder(&guest).lock().reads_fail {
+                        return EIO;
+                    }
+                    let bytes = file.lock().unwrap();
+                    let rest = bytes.get(offset..).unwrap_or_default();
+                    let read = &rest[..rest.len().min(usize::try_from(len).unwrap())];
+                    memory::write(&mut guest, to, read);
+                    memory::write(&mut guest, at, &u32::try_from(read.len()).unwrap().to_le_bytes());
+                    return SUCCESS;
+                }
                 note(&mut guest, "pread".to_owned());
                 let world = guest.data();
                 let Some(file) = world.open.get(&fd).map(Arc::clone) else { return EBADF };
                 if world.reads_fail {
                     return EIO;
                 }
-                let rest = file.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+                let rest = file.get(offset..).unwrap_or_default();
                 let read = &rest[..rest.len().min(usize::try_from(len).unwrap()).min(world.read_limit)];
                 memory::write(&mut guest, to, read);
                 memory::write(&mut guest, at, &u32::try_from(read.len()).unwrap().to_le_bytes());
@@ -150,7 +193,57 @@ fn add_files(linker: &mut Linker<World>, module: &str) {
     linker
         .func_wrap(module, "fd_close", |mut guest: Guest<'_>, fd: i32| {
             note(&mut guest, "close".to_owned());
-            if guest.data_mut().open.remove(&fd).is_some() { SUCCESS } else { EBADF }
+            let world = guest.data_mut();
+            if world.open.remove(&fd).is_some() || world.open_state.remove(&fd).is_some() { SUCCESS } else { EBADF }
         })
         .unwrap();
+}
+
+fn add_writing(linker: &mut Linker<World>, module: &str) {
+    linker
+        .func_wrap(
+            module,
+            "fd_pwrite",
+            |mut guest: Guest<'_>, fd: i32, vectors: i32, n_vectors: i32, offset: i64, at: i32| {
+                assert_eq!(n_vectors, 1);
+                let (from, len) = (memory::number(&mut guest, vectors), memory::number(&mut guest, vectors + 4));
+                let bytes = memory::bytes(&mut guest, from, len);
+                note(&mut guest, format!("pwrite state {len} at {offset}"));
+                let Some(file) = guest.data().open_state.get(&fd).cloned() else { return EBADF };
+                let room = folder(&guest).lock().room.unwrap_or(usize::MAX);
+                if room == 0 {
+                    return ENOSPC;
+                }
+                let written = &bytes[..bytes.len().min(room)];
+                let mut file = file.lock().unwrap();
+                let start = usize::try_from(offset).unwrap();
+                let end = start + written.len();
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file[start..end].copy_from_slice(written);
+                memory::write(&mut guest, at, &u32::try_from(written.len()).unwrap().to_le_bytes());
+                SUCCESS
+            },
+        )
+        .unwrap();
+}
+
+fn folder<'a>(guest: &'a Guest<'_>) -> &'a super::StateFolder {
+    guest.data().state.as_ref().unwrap()
+}
+
+/// Opens a file of the state mount, and makes it; the error is WASI's number.
+fn open_state(guest: &mut Guest<'_>, name: String) -> Result<i32, i32> {
+    let file: SharedFile = {
+        let mut folder = folder(guest).lock();
+        if folder.read_only {
+            return Err(EROFS);
+        }
+        folder.files.entry(name).or_default().clone()
+    };
+    let open = &mut guest.data_mut().open_state;
+    let fd = (FIRST_STATE_FILE_FD..FIRST_STATE_FILE_FD + 100).find(|fd| !open.contains_key(fd)).unwrap();
+    open.insert(fd, file);
+    Ok(fd)
 }
