@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::ask::HOST;
 use super::compare::Case;
 use super::mesh::Seen;
-use super::ours::gateway_uri;
+use super::ours::{gateway_uri, seconds};
 
 /// The file's text, which expects what the sidecar did: JSON, so that it is YAML, too.
 pub fn text(case: &Case<'_>) -> String {
@@ -24,6 +25,8 @@ pub fn text(case: &Case<'_>) -> String {
         "method": case.ask.method,
         "path": gateway_uri(&case.ask.target),
         "headers": headers,
+        "host": HOST,
+        "at": seconds(),
         "expect": expect,
     });
     // A policy test takes the verified ID, not the certificate; a caller with none or several is told by its label.

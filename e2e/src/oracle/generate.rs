@@ -4,13 +4,18 @@
 
 mod header;
 mod path;
+mod token;
+
+pub use token::{Placed, tokens};
 
 use fastrand::Rng;
 use portcullis_policy::Action;
 
 use super::ask::Ask;
 use super::callers::SERVICES;
+use super::keys::Key;
 use super::policy::{Entry, Normalization, Permission, Rule, Source, World};
+use super::provider::{Provider, Requirement};
 
 /// The methods that a permission can name (consul-policy §3.2).
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
@@ -18,6 +23,9 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CO
 /// The methods of requests. CONNECT is left out: it asks for a tunnel, not for a path.
 const SENT_METHODS: [&str; 13] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "get", "FOO", "Post"];
+
+/// Whether tokens are generated.
+const TOKENS: bool = false;
 
 /// How requests are normalised: mostly by default.
 pub fn normalization(random: &mut Rng) -> Normalization {
@@ -35,21 +43,38 @@ pub fn normalization(random: &mut Rng) -> Normalization {
 }
 
 /// A policy for these destinations.
-pub fn world(random: &mut Rng, default: Action, normalization: Normalization, destinations: &[String]) -> World {
+pub fn world(
+    random: &mut Rng,
+    default: Action,
+    normalization: Normalization,
+    destinations: &[String],
+    keys: &[Key],
+) -> World {
     let mut entries = Vec::new();
+    let providers = if TOKENS && random.bool() { token::providers(random, keys) } else { Vec::new() };
     // Two in three have an entry for all destinations: it merges with the named ones.
     if random.u8(0..3) > 0 {
-        entries.push(Entry { destination: "*".to_owned(), sources: sources(random, false) });
+        entries.push(entry(random, "*", &providers));
     }
     for destination in destinations {
         if random.u8(0..10) > 0 {
-            entries.push(Entry { destination: destination.clone(), sources: sources(random, true) });
+            entries.push(entry(random, destination, &providers));
         }
     }
-    World { default, normalization, entries }
+    World { default, normalization, providers, entries }
 }
 
-fn sources(random: &mut Rng, with_permissions: bool) -> Vec<Source> {
+fn entry(random: &mut Rng, destination: &str, providers: &[Provider]) -> Entry {
+    let sources = sources(random, destination != "*", providers);
+    Entry { destination: destination.to_owned(), jwt: requirement(random, providers, 7), sources }
+}
+
+/// A requirement, once in so many times.
+fn requirement(random: &mut Rng, providers: &[Provider], times: u8) -> Option<Requirement> {
+    (!providers.is_empty() && random.u8(0..times) == 0).then(|| token::requirement(random, providers))
+}
+
+fn sources(random: &mut Rng, with_permissions: bool, providers: &[Provider]) -> Vec<Source> {
     let mut names: Vec<&str> = SERVICES.into_iter().chain(["*", "nobody"]).collect();
     random.shuffle(&mut names);
     names.truncate(random.usize(1..=5));
@@ -59,7 +84,7 @@ fn sources(random: &mut Rng, with_permissions: bool) -> Vec<Source> {
     }
     let rule = |random: &mut Rng| {
         if with_permissions && random.u8(0..10) < 7 {
-            Rule::Permissions((0..random.usize(1..=4)).map(|_| permission(random)).collect())
+            Rule::Permissions((0..random.usize(1..=4)).map(|_| permission(random, providers)).collect())
         } else {
             Rule::Action(action(random))
         }
@@ -71,13 +96,14 @@ fn action(random: &mut Rng) -> Action {
     if random.bool() { Action::Allow } else { Action::Deny }
 }
 
-fn permission(random: &mut Rng) -> Permission {
+fn permission(random: &mut Rng, providers: &[Provider]) -> Permission {
     loop {
         let path = (random.u8(0..10) < 7).then(|| path::rule(random));
         let methods = if random.u8(0..10) < 4 { methods(random) } else { Vec::new() };
         let n_headers = [0, 0, 0, 1, 1, 2][random.usize(..6)];
         let headers = (0..n_headers).map(|_| header::rule(random)).collect();
-        let permission = Permission { action: action(random), path, methods, headers };
+        let jwt = requirement(random, providers, 3);
+        let permission = Permission { action: action(random), path, methods, headers, jwt };
         if permission.has_criterion() {
             return permission;
         }
@@ -91,11 +117,11 @@ fn methods(random: &mut Rng) -> Vec<String> {
 }
 
 /// A request to `destination` by the caller at a place.
-pub fn ask(random: &mut Rng, world: &World, destination: &str, caller: usize) -> Ask {
+pub fn ask(random: &mut Rng, world: &World, tokens: &[Placed], destination: &str, caller: usize) -> Ask {
     let permissions = permissions(world, destination);
     // Most requests are about one permission; the others show what the rest of the policy says.
     let about = if random.u8(0..8) > 0 { random.choice(&permissions).copied() } else { None };
-    let target = match about.and_then(|it| it.path.as_ref()) {
+    let mut target = match about.and_then(|it| it.path.as_ref()) {
         Some(rule) => path::near(random, rule),
         None => path::any(random),
     };
@@ -104,7 +130,8 @@ pub fn ask(random: &mut Rng, world: &World, destination: &str, caller: usize) ->
         _ if random.bool() => "GET".to_owned(),
         _ => SENT_METHODS[random.usize(..SENT_METHODS.len())].to_owned(),
     };
-    let headers = header::near(random, about.map_or(&[], |it| &it.headers));
+    let mut headers = header::near(random, about.map_or(&[], |it| &it.headers));
+    token::carry(random, tokens, &mut headers, &mut target);
     Ask { caller, destination: destination.to_owned(), method, target, headers }
 }
 

@@ -14,6 +14,7 @@ use super::consul::Consul;
 use super::echo::Arrived;
 use super::envoy::Sidecar;
 use super::policy::{Normalization, World, canary_path};
+use super::provider::Provider;
 use super::wire::value;
 use crate::certificates::Authority;
 use crate::parts::Mesh as Parts;
@@ -36,6 +37,8 @@ pub struct Mesh {
     canary: Caller,
     generation: u64,
     normalization: Normalization,
+    /// Those that Consul has, under the names that they have there.
+    providers: Vec<Provider>,
 }
 
 /// What became of a request at a sidecar.
@@ -63,8 +66,20 @@ impl Mesh {
         let canary = Caller::service(&consul, CANARY).await?;
         let services = services.iter().map(ToString::to_string).collect();
         let normalization = Normalization::default();
-        let mut mesh = Mesh { default, callers, services, consul, sidecars, canary, generation: 0, normalization };
-        mesh.take(&World { default, normalization, entries: Vec::new() }).await.context("the first policy")?;
+        let mut mesh = Mesh {
+            default,
+            callers,
+            services,
+            consul,
+            sidecars,
+            canary,
+            generation: 0,
+            normalization,
+            providers: Vec::new(),
+        };
+        mesh.take(&World { default, normalization, providers: Vec::new(), entries: Vec::new() })
+            .await
+            .context("the first policy")?;
         Ok(mesh)
     }
 
@@ -93,6 +108,10 @@ impl Mesh {
         let path = canary_path(self.generation);
         let (canary, default) = (&self.canary, self.default);
         try_join_all(self.sidecars.iter_mut().map(|it| wait_for_canary(it, canary, default, &path))).await?;
+        // No intention refers to the providers of before any more.
+        for provider in std::mem::replace(&mut self.providers, world.providers) {
+            self.consul.delete_entry("jwt-provider", &provider.name).await?;
+        }
         Ok(())
     }
 

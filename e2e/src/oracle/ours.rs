@@ -81,7 +81,8 @@ pub fn gateway_uri(target: &[u8]) -> String {
     }
 }
 
-fn seconds() -> u64 {
+/// Now, in seconds since the Unix epoch.
+pub fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs())
 }
 

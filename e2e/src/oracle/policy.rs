@@ -6,6 +6,7 @@ use portcullis_policy::Action;
 use serde_json::{Map, Value, json};
 
 use super::callers::CANARY;
+use super::provider::{Provider, Requirement};
 
 /// Everything that is in force at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct World {
     pub default: Action,
     /// How requests are normalised before rules are asked.
     pub normalization: Normalization,
+    /// The token providers that intentions may refer to.
+    pub providers: Vec<Provider>,
     /// The intentions, at most one entry for each destination.
     pub entries: Vec<Entry>,
 }
@@ -36,6 +39,8 @@ pub struct Normalization {
 pub struct Entry {
     /// A service or `*`.
     pub destination: String,
+    /// What each of its sources must bring besides.
+    pub jwt: Option<Requirement>,
     /// Distinct by name.
     pub sources: Vec<Source>,
 }
@@ -69,6 +74,8 @@ pub struct Permission {
     pub methods: Vec<String>,
     /// The header criteria.
     pub headers: Vec<HeaderRule>,
+    /// What an allowed request must bring besides.
+    pub jwt: Option<Requirement>,
 }
 
 /// A path criterion.
@@ -107,7 +114,20 @@ pub enum HeaderTest {
 impl World {
     /// The config entries, ordered as they must be written: what others refer to first.
     pub fn documents(&self) -> Vec<Value> {
-        self.normalization.document().into_iter().chain(self.entries.iter().map(Entry::document)).collect()
+        let mesh = self.normalization.document().into_iter();
+        let providers = self.providers.iter().map(Provider::document);
+        mesh.chain(providers).chain(self.entries.iter().map(Entry::document)).collect()
+    }
+
+    /// Every requirement of every entry.
+    pub fn requirements_mut(&mut self) -> impl Iterator<Item = &mut Requirement> {
+        self.entries.iter_mut().flat_map(|entry| {
+            let permissions = entry.sources.iter_mut().filter_map(|source| match &mut source.rule {
+                Rule::Permissions(permissions) => Some(permissions),
+                Rule::Action(_) => None,
+            });
+            entry.jwt.iter_mut().chain(permissions.flatten().filter_map(|it| it.jwt.as_mut()))
+        })
     }
 
     /// The entry of a destination, by its name as written.
@@ -117,25 +137,43 @@ impl World {
 
     /// The same world, with a rule on each of `services` that shows that it is in force: the service [`CANARY`] gets the
     /// opposite of the default on a path that names the `generation`.
+    /// Providers get the generation into their names: sidecars watch providers apart from intentions, and one that they
+    /// do not know yet keeps the intentions back that refer to it.
     pub fn with_canaries(&self, services: &[String], generation: u64) -> World {
         let mut world = self.clone();
+        for provider in &mut world.providers {
+            provider.name = generation_name(&provider.name, generation);
+        }
+        for requirement in world.requirements_mut() {
+            for (provider, _) in &mut requirement.0 {
+                *provider = generation_name(provider, generation);
+            }
+        }
         for service in services {
             let rule = Rule::Permissions(vec![Permission {
                 action: opposite(self.default),
                 path: Some(PathRule::Exact(canary_path(generation))),
                 methods: Vec::new(),
                 headers: Vec::new(),
+                jwt: None,
             }]);
             let canary = Source { name: CANARY.to_owned(), rule };
             match world.entries.iter_mut().find(|it| it.destination == *service) {
                 Some(entry) => entry.sources.push(canary),
-                None => world.entries.push(Entry { destination: service.clone(), sources: vec![canary] }),
+                None => {
+                    world.entries.push(Entry { destination: service.clone(), jwt: None, sources: vec![canary] });
+                }
             }
         }
         // The entry that covers all comes first: whoever sees the others sees it as well.
         world.entries.sort_by_key(|it| it.destination != "*");
         world
     }
+}
+
+/// A provider's name in a generation.
+fn generation_name(name: &str, generation: u64) -> String {
+    format!("{name}-{generation}")
 }
 
 /// The path on which the canary of a generation gets the opposite of the default.
@@ -208,7 +246,11 @@ fn http_manager(value: &Value) -> Option<&Value> {
 impl Entry {
     fn document(&self) -> Value {
         let sources: Vec<_> = self.sources.iter().map(Source::document).collect();
-        json!({"Kind": "service-intentions", "Name": self.destination, "Sources": sources})
+        let mut document = json!({"Kind": "service-intentions", "Name": self.destination, "Sources": sources});
+        if let Some(requirement) = &self.jwt {
+            document["JWT"] = requirement.document();
+        }
+        document
     }
 
     /// What the entry says of a source, by its name as written.
@@ -251,7 +293,11 @@ impl Permission {
         if !self.headers.is_empty() {
             http.insert("Header".to_owned(), self.headers.iter().map(HeaderRule::document).collect());
         }
-        json!({"Action": self.action.as_str(), "HTTP": http})
+        let mut document = json!({"Action": self.action.as_str(), "HTTP": http});
+        if let Some(requirement) = &self.jwt {
+            document["JWT"] = requirement.document();
+        }
+        document
     }
 }
 

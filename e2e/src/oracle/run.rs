@@ -15,9 +15,10 @@ use super::callers::SERVICES;
 use super::case_file;
 use super::classes::Class;
 use super::compare::{Case, Difference};
-use super::generate;
+use super::generate::{self, Placed};
+use super::keys;
 use super::mesh::Mesh;
-use super::ours::Engine;
+use super::ours::{Engine, seconds};
 use super::policy::{Normalization, World};
 use super::shrink::{Failure, shrink};
 use crate::parts;
@@ -86,14 +87,16 @@ async fn run_on(mesh: &mut Mesh, options: Options) -> Result<Report> {
     let mut report = Report::default();
     let mut failures = Vec::new();
     let mut random = Rng::with_seed(options.seed ^ u64::from(mesh.default == Action::Allow));
+    let keys = keys::ring(&mut random)?;
     let mut normalization = Normalization::default();
     while report.requests < options.requests && failures.len() < MAX_FAILURES {
         // A change of this costs an extra wait.
         if report.worlds % WORLDS_PER_NORMALIZATION == 0 {
             normalization = generate::normalization(&mut random);
         }
-        let world = generate::world(&mut random, mesh.default, normalization, &mesh.services);
-        let groups = asks(&mut random, &world, mesh);
+        let world = generate::world(&mut random, mesh.default, normalization, &mesh.services, &keys);
+        let tokens = generate::tokens(&mut random, &world, &keys, seconds());
+        let groups = asks(&mut random, &world, &tokens, mesh);
         mesh.take(&world).await?;
         let seen = try_join_all(groups.iter().map(|group| mesh.ask(group))).await?;
         report.worlds += 1;
@@ -135,7 +138,7 @@ async fn run_on(mesh: &mut Mesh, options: Options) -> Result<Report> {
 }
 
 /// Requests to each service, grouped by caller.
-fn asks(random: &mut Rng, world: &World, mesh: &Mesh) -> Vec<Vec<Ask>> {
+fn asks(random: &mut Rng, world: &World, tokens: &[Placed], mesh: &Mesh) -> Vec<Vec<Ask>> {
     let mut groups = Vec::new();
     for destination in &mesh.services {
         // Mostly ordinary services, and one of the others.
@@ -144,7 +147,7 @@ fn asks(random: &mut Rng, world: &World, mesh: &Mesh) -> Vec<Vec<Ask>> {
         callers.truncate(CALLERS - 1);
         callers.push(random.usize(SERVICES.len()..mesh.callers.len()));
         for caller in callers {
-            groups.push((0..REQUESTS).map(|_| generate::ask(random, world, destination, caller)).collect());
+            groups.push((0..REQUESTS).map(|_| generate::ask(random, world, tokens, destination, caller)).collect());
         }
     }
     groups

@@ -84,6 +84,7 @@ fn smaller(world: &World, ask: &Ask) -> Vec<(World, Ask)> {
             worlds.push(world);
         };
         change(&mut |world| drop(world.entries.remove(at)));
+        change(&mut |world| world.entries[at].jwt = None);
         for source in 0..entry.sources.len() {
             if entry.sources.len() > 1 {
                 change(&mut |world| drop(world.entries[at].sources.remove(source)));
@@ -102,10 +103,21 @@ fn smaller(world: &World, ask: &Ask) -> Vec<(World, Ask)> {
                 }
                 alter(&mut |list| list[permission].path = None);
                 alter(&mut |list| list[permission].methods.clear());
+                alter(&mut |list| list[permission].jwt = None);
                 for header in 0..permissions[permission].headers.len() {
                     alter(&mut |list| drop(list[permission].headers.remove(header)));
                 }
             }
+        }
+    }
+    let named = |world: &World, name: &str| {
+        world.clone().requirements_mut().any(|it| it.0.iter().any(|(provider, _)| provider == name))
+    };
+    for (at, provider) in world.providers.iter().enumerate() {
+        if !named(world, &provider.name) {
+            let mut world = world.clone();
+            world.providers.remove(at);
+            worlds.push(world);
         }
     }
     let valid = |world: &World| {

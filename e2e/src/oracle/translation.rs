@@ -84,7 +84,7 @@ fn intentions<'a>(world: &'a World, destination: &str) -> Vec<Intention<'a>> {
 /// What an intention says to the caller if there is no other.
 fn alone(case: &Case<'_>, caller: &str, rule: &Rule) -> Option<Verdict> {
     let source = super::policy::Source { name: caller.to_owned(), rule: rule.clone() };
-    let entry = Entry { destination: case.ask.destination.clone(), sources: vec![source] };
+    let entry = Entry { destination: case.ask.destination.clone(), jwt: None, sources: vec![source] };
     let world = World { entries: vec![entry], ..case.world.clone() };
     let decision = Engine::of(&world, case.trust_domain).ok()?.decide(case.ask, case.caller);
     let case = Case { world: &world, ours: &decision, ..*case };
