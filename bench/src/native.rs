@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use portcullis_policy::{Certificate, Credential, Request, Snapshot, Verdict, decide};
+use portcullis_policy::{Certificate, Certified, Request, Snapshot, Verdict, decide};
 
 use crate::measure::Series;
 use crate::subject::{Asked, Layer, certificate, requests, snapshot};
@@ -54,8 +54,9 @@ impl Native {
             destination: &asked.destination,
             method: "GET",
             uri: asked.uri,
-            credential: Credential::Certificate(certificate),
+            certificate: Certified::Verified(certificate),
             now: 1,
+            ..Request::default()
         };
         decide(&self.snapshot, black_box(&request)).verdict
     }

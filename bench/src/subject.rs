@@ -1,8 +1,9 @@
 //! Policies of any size, and the requests that are put to them.
 
+use portcullis_authoring::compile;
 use portcullis_policy::{
-    Action, Certificate, Policy, PolicySettings, compile,
-    model::{Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
+    Action, Certificate, Policy, PolicySettings,
+    model::{Intention, Mode, PathMatch, Permission, ServiceName, Source, SourceRule},
     spiffe::Workload,
 };
 
@@ -59,8 +60,14 @@ pub(crate) fn snapshot(layer: Layer, n_intentions: usize) -> Vec<u8> {
     let intentions = (0..n_intentions.div_ceil(SOURCES)).map(|at| Intention {
         destination: ServiceName::in_default(&destination(at)),
         sources: (0..SOURCES.min(n_intentions - at * SOURCES))
-            .map(|index| Source { source: ServiceName::in_default(&caller(at, index)), rule: rule(index) })
+            .map(|index| Source {
+                source: ServiceName::in_default(&caller(at, index)),
+                rule: rule(index),
+                mode: Mode::Enforce,
+            })
             .collect(),
+        jwt: None,
+        mode: Mode::Enforce,
         broken: false,
     });
     let settings = PolicySettings { trust_domains: vec![TRUST_DOMAIN.to_owned()], ..PolicySettings::default() };
@@ -72,7 +79,14 @@ pub(crate) fn snapshot(layer: Layer, n_intentions: usize) -> Vec<u8> {
 
 fn permission(action: Action, prefix: &str, methods: &[&str]) -> Permission {
     let methods = methods.iter().map(|&method| method.to_owned()).collect();
-    Permission { action, path: Some(PathMatch::Prefix(prefix.to_owned())), methods }
+    Permission {
+        action,
+        path: Some(PathMatch::Prefix(prefix.to_owned())),
+        methods,
+        headers: Vec::new(),
+        jwt: None,
+        mode: Mode::Enforce,
+    }
 }
 
 /// Requests in random order: a half meets an intention, a quarter has a caller and a quarter a destination of which no

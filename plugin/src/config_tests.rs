@@ -25,6 +25,7 @@ fn what_is_not_said_has_a_safe_default() {
         log_denied: Some(Level::Info),
         reveal_rule: false,
         state: None,
+        entry_point: String::new(),
     };
     assert_eq!(settings(&json!({"snapshot": "/policy/policy.snapshot"})), expected);
     assert_eq!(settings(&json!({"SNAPSHOT": "/policy/policy.snapshot", "apiKeyHeader": "", "policy": null})), expected);
@@ -46,6 +47,7 @@ fn every_scalar_may_come_as_a_text_or_as_itself() {
         log_denied: None,
         reveal_rule: true,
         state: Some("/state".to_owned()),
+        entry_point: String::new(),
     };
     assert_eq!(settings(&texts), expected);
     assert_eq!(settings(&own), expected);

@@ -7,7 +7,8 @@ use crate::{
     config::{Keys, Misconfigured},
     lenient,
 };
-use portcullis_policy::{Action, PolicySettings, Severity, compile, read};
+use portcullis_authoring::{compile, read};
+use portcullis_policy::{Action, PolicySettings, Severity};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

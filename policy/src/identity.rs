@@ -212,7 +212,7 @@ fn by_network<'a, R: ReadAt>(snapshot: &Snapshot<R>, address: Option<IpAddr>) ->
 }
 
 /// An address with the bits beyond a prefix cleared.
-pub(crate) fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
+pub fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
             let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix_len.into())).unwrap_or(0);

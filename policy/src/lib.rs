@@ -14,10 +14,8 @@
 
 pub mod api_key;
 pub mod candidates;
-pub mod cases;
 pub mod certificate;
 pub mod change;
-pub mod compile;
 pub mod crypto;
 pub mod decide;
 pub mod explain;
@@ -31,7 +29,6 @@ pub mod model;
 pub mod path;
 pub mod problem;
 mod query;
-pub mod read;
 pub mod regex;
 pub mod snapshot;
 pub mod spiffe;
@@ -40,7 +37,6 @@ mod tokens;
 pub use crate::{
     certificate::{Certificate, InvalidCertificate},
     change::Change,
-    compile::compile,
     decide::{Challenge, Decision, Request, Verdict, decide, decide_observed},
     headers::{HeaderList, Headers},
     identity::{Certified, PresentedKey},

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  manifests ──► kube::Cluster ──► sync::desired ──► registrations ──► sync::routes ──► gate ──► Traefik's file
-//!  policy dir ─► documents ──► portcullis_policy::{read, compile} ──────────────────► publish ─► the snapshot
+//!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
 //! ```
 //!
 //! Pure modules (`sync`, `gate`) hold the decisions; `documents`, `publish` and `run` do the reading, writing and waiting.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use portcullis_policy::{Policy, PolicySettings, Problem, Severity, compile, read};
+use portcullis_authoring::{compile, read};
+use portcullis_policy::{Policy, PolicySettings, Problem, Severity};
 
 use crate::{documents, sources::SourceErrors};
 

@@ -8,7 +8,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use portcullis_policy::{HEADER_LEN, Policy, compile, peek};
+use portcullis_authoring::compile;
+use portcullis_policy::{HEADER_LEN, Policy, peek};
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,11 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use portcullis_policy::{
-    Verdict,
+use portcullis_authoring::{
     cases::{Case, CaseFile},
     compile,
 };
+use portcullis_policy::Verdict;
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData as _, SigningKey as _};
 use serde_json::{Value, json};
 use std::{

@@ -2,7 +2,8 @@
 
 use crate::host::{Guest, MOUNT, Request, STATE_MOUNT, StateFolder};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use portcullis_policy::{Action, PolicySettings, api_key, compile, read};
+use portcullis_authoring::{compile, read};
+use portcullis_policy::{Action, PolicySettings, api_key};
 use rcgen::{CertificateParams, KeyPair, SanType};
 use serde_json::{Value, json};
 

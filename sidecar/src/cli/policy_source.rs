@@ -4,7 +4,8 @@ use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use portcullis_policy::{Action, PolicySettings, Problem, ReadAt, ReadFailed, Snapshot, compile};
+use portcullis_authoring::compile;
+use portcullis_policy::{Action, PolicySettings, Problem, ReadAt, ReadFailed, Snapshot};
 
 use crate::{config::Config, policy};
 

@@ -7,10 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
-use portcullis_policy::{
-    Severity,
-    cases::{CaseFile, Expected},
-};
+use portcullis_authoring::cases::{CaseFile, Expected};
+use portcullis_policy::Severity;
 
 use super::Outcome;
 use crate::documents;

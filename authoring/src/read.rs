@@ -6,23 +6,26 @@
 //! what could be read, with everything else marked as broken (denied), and every [`Problem`].
 
 mod api_key;
+#[cfg(feature = "full")]
 mod identity;
 mod intention;
+#[cfg(feature = "full")]
 mod jwt_provider;
 mod mesh;
 mod mode;
 mod node;
 mod permission;
 mod requirement;
+#[cfg(feature = "full")]
 mod trust;
 
 use serde_json::Value;
 
-use crate::{
+use node::{Node, Object};
+use portcullis_policy::{
     model::{Policy, PolicySettings},
     problem::{Problem, Severity},
 };
-use node::Node;
 
 /// Kinds of Consul config entries that say nothing about who may call whom. Any other unknown kind is fatal: a misspelt
 /// `service-intentions` may be a deny.
@@ -72,6 +75,29 @@ pub fn entries(documents: &[(String, Value)], settings: PolicySettings) -> (Poli
     (policy, problems)
 }
 
+/// Kinds that need the feature `full`.
+const FULL_KINDS: [&str; 5] = ["caroots", "identity", "jwtprovider", "network", "peertrustbundle"];
+
+#[cfg(feature = "full")]
+fn read_full(kind: &str, object: &Object<'_>, entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
+    match kind {
+        "caroots" => policy.trust_bundles.extend(trust::read_ca_roots(object, entry, problems)),
+        "identity" => identity::read_order(object, entry, policy, problems),
+        "jwtprovider" => policy.providers.extend(jwt_provider::read(object, entry, problems)),
+        "network" => identity::read_network(object, entry, policy, problems),
+        _ => policy.trust_bundles.extend(trust::read_peer(object, entry, problems)),
+    }
+}
+
+#[cfg(not(feature = "full"))]
+fn read_full(_: &str, _: &Object<'_>, entry: &Node<'_>, _: &mut Policy, problems: &mut Vec<Problem>) {
+    problems.push(entry.problem(
+        Severity::Fatal,
+        "an inline policy cannot hold this kind",
+        "let the sidecar make a snapshot of it, or leave it to `portcullis render`",
+    ));
+}
+
 fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
     let Some(object) = entry.object(problems) else { return };
     let kind = object.get("kind").and_then(|kind| kind.text());
@@ -82,12 +108,8 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
     match node::fold(kind).as_str() {
         "serviceintentions" => intention::read(&object, entry, policy, problems),
         "apikey" => api_key::read(&object, entry, policy, problems),
-        "identity" => identity::read_order(&object, entry, policy, problems),
-        "network" => identity::read_network(&object, entry, policy, problems),
-        "jwtprovider" => policy.providers.extend(jwt_provider::read(&object, entry, problems)),
         "mesh" => mesh::read(&object, policy, problems),
-        "caroots" => policy.trust_bundles.extend(trust::read_ca_roots(&object, entry, problems)),
-        "peertrustbundle" => policy.trust_bundles.extend(trust::read_peer(&object, entry, problems)),
+        full if FULL_KINDS.contains(&full) => read_full(full, &object, entry, policy, problems),
         "servicedefaults" => intention::read_protocol(&object, policy),
         "list" => {
             for item in object.get("items").map(|items| items.list()).unwrap_or_default() {

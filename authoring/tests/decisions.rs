@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use portcullis_policy::cases::CaseFile;
+use portcullis_authoring::cases::CaseFile;
 
 #[test]
 fn every_documented_decision_holds() {

@@ -1,5 +1,5 @@
 use super::node::{Node, Object};
-use crate::{certificate::TrustBundle, problem::Problem};
+use portcullis_policy::{certificate::TrustBundle, problem::Problem};
 pub(super) fn read_ca_roots(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<TrustBundle> {
     None
 }

@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 
+use portcullis_authoring::compile;
 use portcullis_policy::{
     Action, Certified, Mode, Policy, PolicySettings, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, Verdict,
-    compile, decide,
+    decide,
     model::{ApiKey, Intention, ServiceName, Source, SourceRule},
     peek,
 };

@@ -1,7 +1,7 @@
 //! `api-key`: Portcullis' own kind. `{Kind: api-key, Name: <id>, Source: {Name: <service>}, Hash: "sha256:<salt>:<hash>"}`
 
 use super::node::{Node, Object};
-use crate::{
+use portcullis_policy::{
     api_key::parse_hash,
     model::{ApiKey, DEFAULT_TENANCY, Policy, ServiceName, WILDCARD},
     problem::{Problem, Severity},

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use crate::{
+use portcullis_policy::{
     model::{Intention, Mode, PathMatch, Permission, Policy, Requirement, ServiceName, Source, SourceRule},
     path,
     problem::{Problem, Severity},

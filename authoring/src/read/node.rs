@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::problem::{Problem, Severity};
+use portcullis_policy::problem::{Problem, Severity};
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]

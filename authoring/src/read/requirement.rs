@@ -1,7 +1,7 @@
 //! `JWT` of an entry or a permission (consul-policy §4.1).
 
 use super::{mode::Modes, node::Node};
-use crate::{
+use portcullis_policy::{
     model::{ClaimCheck, Mode, ProviderRequirement, Requirement},
     problem::{Problem, Severity},
 };

@@ -6,7 +6,7 @@ use super::{
     node::{Node, Object},
     requirement,
 };
-use crate::{
+use portcullis_policy::{
     header_match::{HeaderMatch, HeaderTest},
     headers,
     model::{Mode, PathMatch, Permission, ServiceName, WILDCARD},

@@ -1,14 +1,13 @@
 //! From what people authored to a snapshot. Never more permissive than what was written: what cannot be compiled is denied
 //! in its own scope and reported.
 
+#[cfg(feature = "full")]
+mod full;
 mod identities;
 mod intentions;
 
-use std::collections::BTreeSet;
-
-use crate::{
+use portcullis_policy::{
     candidates::Name,
-    jwt,
     model::{Intention, Policy, WILDCARD},
     problem::{Problem, Severity},
     snapshot::{
@@ -40,56 +39,20 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
     for (id, record) in identities::api_keys(policy, &mut problems) {
         let _ = writer.add(Key::ApiKey(id), &record);
     }
-    let reserved_headers = add_providers(policy, &mut writer, &mut problems);
-    let trust_domains = identities::trust_domains(policy, &mut writer, &mut problems);
-    let (networks_v4, networks_v6) = identities::add_networks(policy, &mut writer, &mut problems);
-    let identities = identities::add_orders(policy, &mut writer, &mut problems);
-
     let settings = Settings {
         default: policy.settings.default,
-        trust_domains,
-        identities,
+        trust_domains: identities::local_trust_domains(policy),
+        identities: None,
         normalization: policy.normalization.clone(),
         underscores: policy.underscores,
-        reserved_headers,
-        networks_v4,
-        networks_v6,
+        reserved_headers: Vec::new(),
+        networks_v4: Vec::new(),
+        networks_v6: Vec::new(),
         namespace_wildcards: policy.intentions.iter().any(has_namespace_wildcard),
     };
+    #[cfg(feature = "full")]
+    let settings = full::add(policy, settings, &mut writer, &mut problems);
     (writer.finish(&settings, generation, created_ms), problems)
-}
-
-/// Adds the JWT providers; returns the headers in which they forward payloads.
-fn add_providers(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> Vec<String> {
-    let mut reserved = BTreeSet::new();
-    let mut names = BTreeSet::new();
-    let mut twice = BTreeSet::new();
-    for provider in &policy.providers {
-        if !names.insert(provider.name.as_str()) {
-            twice.insert(provider.name.as_str());
-        }
-    }
-    for provider in &policy.providers {
-        let keys = policy.key_sets.get(&provider.name).map(Vec::as_slice);
-        let record = jwt::compile(provider, keys, problems);
-        reserved.extend(record.stripped_header().map(str::to_ascii_lowercase));
-        if twice.contains(provider.name.as_str()) {
-            continue;
-        }
-        if writer.add(Key::Provider(&provider.name), &record).is_err() {
-            let place = format!("jwt-provider/{}", provider.name);
-            problems.push(too_large(&place, "the provider", "remove keys that are not in use"));
-        }
-    }
-    for name in twice {
-        problems.push(Problem {
-            severity: Severity::Error,
-            at: format!("jwt-provider/{name}"),
-            what: "this provider is defined twice; no token of it is accepted".to_owned(),
-            hint: "keep one of the two".to_owned(),
-        });
-    }
-    reserved.into_iter().collect()
 }
 
 fn has_namespace_wildcard(intention: &Intention) -> bool {

@@ -1,5 +1,5 @@
 use super::node::{Node, Object};
-use crate::{jwt::JwtProvider, problem::Problem};
+use portcullis_policy::{jwt::JwtProvider, problem::Problem};
 pub(super) fn read(_: &Object<'_>, _: &Node<'_>, _: &mut Vec<Problem>) -> Option<JwtProvider> {
     None
 }

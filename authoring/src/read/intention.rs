@@ -6,7 +6,7 @@ use super::{
     permission,
     requirement::{self, Unreadable},
 };
-use crate::{
+use portcullis_policy::{
     model::{Action, DEFAULT_TENANCY, Intention, Mode, Policy, ServiceName, Source, SourceRule, WILDCARD},
     problem::{Problem, Severity},
 };

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use super::node::{Node, Object};
-use crate::{
+use portcullis_policy::{
     model::Mode,
     problem::{Problem, Severity},
 };

@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use super::node::{Node, Object};
-use crate::{
+use portcullis_policy::{
     candidates::Name,
     identity::masked,
     model::{DEFAULT_TENANCY, IdentityForm, IdentityScope, Network, Policy},

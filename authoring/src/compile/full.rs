@@ -1,4 +1,4 @@
-//! What callers are known by: keys, trust domains, networks, and the order in which they are looked at.
+//! What only a sidecar's policy holds: JWT providers, trust domains with roots and peers, networks, identity orders.
 
 use std::{
     cmp::Reverse,
@@ -6,41 +6,63 @@ use std::{
     net::IpAddr,
 };
 
-use crate::{
+use portcullis_policy::{
+    jwt,
     model::{DEFAULT_TENANCY, IdentityForm, IdentityScope, Policy, ServiceName},
     problem::{Problem, Severity},
     snapshot::{
         Writer,
-        record::{ApiKeyRecord, Key, PeerDomain, SourceRecord, TrustDomain},
+        record::{Key, PeerDomain, Settings, SourceRecord, TrustDomain},
     },
 };
 
-/// The API keys by their ids. Two of one id: which is meant is not known, so neither is.
-pub(super) fn api_keys<'a>(policy: &'a Policy, problems: &mut Vec<Problem>) -> BTreeMap<&'a str, ApiKeyRecord> {
-    let mut records = BTreeMap::new();
-    let mut twice = Vec::new();
-    for key in &policy.api_keys {
-        let record = ApiKeyRecord { source: (&key.source).into(), salt: key.salt.clone(), hash: key.hash };
-        if records.insert(key.id.as_str(), record).is_some() {
-            twice.push(key.id.as_str());
+use super::too_large;
+
+/// Adds all of it to the writer and to the settings.
+pub(super) fn add(policy: &Policy, settings: Settings, writer: &mut Writer, problems: &mut Vec<Problem>) -> Settings {
+    let reserved_headers = add_providers(policy, writer, problems);
+    let trust_domains = trust_domains(policy, writer, problems);
+    let (networks_v4, networks_v6) = add_networks(policy, writer, problems);
+    let identities = add_orders(policy, writer, problems);
+    Settings { trust_domains, identities, reserved_headers, networks_v4, networks_v6, ..settings }
+}
+
+/// Adds the JWT providers; returns the headers in which they forward payloads.
+fn add_providers(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut reserved = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    let mut twice = BTreeSet::new();
+    for provider in &policy.providers {
+        if !names.insert(provider.name.as_str()) {
+            twice.insert(provider.name.as_str());
         }
     }
-    for id in twice {
-        if records.remove(id).is_some() {
-            problems.push(Problem {
-                severity: Severity::Error,
-                at: format!("api-key/{id}"),
-                what: "this key id is defined twice; neither is accepted".to_owned(),
-                hint: "make a new key for one of them: portcullis key new".to_owned(),
-            });
+    for provider in &policy.providers {
+        let keys = policy.key_sets.get(&provider.name).map(Vec::as_slice);
+        let record = jwt::compile(provider, keys, problems);
+        reserved.extend(record.stripped_header().map(str::to_ascii_lowercase));
+        if twice.contains(provider.name.as_str()) {
+            continue;
+        }
+        if writer.add(Key::Provider(&provider.name), &record).is_err() {
+            let place = format!("jwt-provider/{}", provider.name);
+            problems.push(too_large(&place, "the provider", "remove keys that are not in use"));
         }
     }
-    records
+    for name in twice {
+        problems.push(Problem {
+            severity: Severity::Error,
+            at: format!("jwt-provider/{name}"),
+            what: "this provider is defined twice; no token of it is accepted".to_owned(),
+            hint: "keep one of the two".to_owned(),
+        });
+    }
+    reserved.into_iter().collect()
 }
 
 /// The trust domains that are known, with their CA roots written. A domain that is both ours and a peer's, or two peers',
 /// is nobody's: whose workloads its IDs name is not known.
-pub(super) fn trust_domains(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> Vec<TrustDomain> {
+fn trust_domains(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> Vec<TrustDomain> {
     let mut owners: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     for name in &policy.settings.trust_domains {
         owners.entry(name).or_default().insert(("", DEFAULT_TENANCY));
@@ -69,7 +91,7 @@ pub(super) fn trust_domains(policy: &Policy, writer: &mut Writer, problems: &mut
         if let Some(roots) = roots.get(name)
             && writer.add(Key::Roots(name), roots).is_err()
         {
-            problems.push(super::too_large(&format!("ca-roots/{name}"), "the list of roots", "remove old roots"));
+            problems.push(too_large(&format!("ca-roots/{name}"), "the list of roots", "remove old roots"));
         }
         let peer = (!peer.is_empty()).then(|| PeerDomain { name: peer.to_owned(), partition: partition.to_owned() });
         domains.push(TrustDomain { name: name.to_owned(), peer });
@@ -78,7 +100,7 @@ pub(super) fn trust_domains(policy: &Policy, writer: &mut Writer, problems: &mut
 }
 
 /// Writes the networks; returns the lengths of their prefixes, longest first, for IPv4 and for IPv6.
-pub(super) fn add_networks(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> (Vec<u8>, Vec<u8>) {
+fn add_networks(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> (Vec<u8>, Vec<u8>) {
     let mut sources: BTreeMap<(IpAddr, u8), BTreeSet<&ServiceName>> = BTreeMap::new();
     for network in &policy.networks {
         sources.entry((network.address, network.prefix_len)).or_default().insert(&network.source);
@@ -105,11 +127,7 @@ pub(super) fn add_networks(policy: &Policy, writer: &mut Writer, problems: &mut 
 }
 
 /// Writes the orders of destinations and entry points; returns the order for all others.
-pub(super) fn add_orders(
-    policy: &Policy,
-    writer: &mut Writer,
-    problems: &mut Vec<Problem>,
-) -> Option<Vec<IdentityForm>> {
+fn add_orders(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) -> Option<Vec<IdentityForm>> {
     let mut usual = None;
     for (scope, order) in &policy.identities {
         check_providers(policy, scope, order, problems);

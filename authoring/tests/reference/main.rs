@@ -6,8 +6,9 @@
 mod generated;
 mod naive;
 
+use portcullis_authoring::compile;
 use portcullis_policy::{
-    Certified, HeaderList, Request, Snapshot, Verdict, compile, decide, decide_observed,
+    Certified, HeaderList, Request, Snapshot, Verdict, decide, decide_observed,
     explain::{Transcript, alternatives},
 };
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! `mesh`: of all it holds, the request normalization matters here (consul-policy §6.1).
 
 use super::node::{Node, Object};
-use crate::{
+use portcullis_policy::{
     model::{Policy, Underscores},
     path::EscapedSlashes,
     problem::{Problem, Severity},

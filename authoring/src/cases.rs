@@ -8,15 +8,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{
+use crate::{compile, read};
+use portcullis_policy::{
     certificate::TrustBundle,
-    compile,
     decide::{Decision, Request, Verdict, decide},
     headers::HeaderList,
     identity::{Certified, PresentedKey},
     model::{Action, DEFAULT_TENANCY, Policy, PolicySettings, Underscores},
     problem::Problem,
-    read,
     snapshot::{Snapshot, SnapshotError},
 };
 
