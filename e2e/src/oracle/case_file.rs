@@ -40,11 +40,11 @@ pub fn text(case: &Case<'_>) -> String {
         ),
         format!("default: {}", case.world.default.as_str()),
         format!("trustDomain: {}", case.trust_domain),
-        "policy:".to_owned(),
     ];
-    lines.extend(case.world.documents().iter().map(|it| format!("  - {it}")));
-    if case.world.entries.is_empty() {
-        lines.pop();
+    let documents = case.world.documents();
+    if !documents.is_empty() {
+        lines.push("policy:".to_owned());
+        lines.extend(documents.iter().map(|it| format!("  - {it}")));
     }
     lines.push("requests:".to_owned());
     lines.push(format!("  - {request}"));

@@ -3,9 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
-use portcullis_policy::{
-    Certified, Change, Decision, HeaderList, PolicySettings, Request, Snapshot, compile, decide, read,
-};
+use portcullis_authoring::{compile, read};
+use portcullis_policy::{Certified, Change, Decision, HeaderList, PolicySettings, Request, Snapshot, decide};
 
 use super::ask::{Ask, HOST};
 use super::callers::Caller;

@@ -11,7 +11,7 @@ use super::policy::{Rule, World};
 use portcullis_policy::Decision;
 
 /// How many smaller cases are tried at most: each takes the sidecar some tenths of a second.
-const MAX_TRIALS: usize = 150;
+const MAX_TRIALS: usize = 80;
 
 /// A case that no class explains, as small as it was made.
 #[derive(Debug, Clone)]
