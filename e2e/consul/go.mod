@@ -1,6 +1,8 @@
+// Builds Consul for the differential test: `go build github.com/hashicorp/consul` in this folder (see xtask/src/tools/consul.rs).
+// The requirements are those of Consul's own go.mod, without its replace directives: published versions take their place.
 module portcullis.invalid/e2e/consul
-go 1.25.3
 
+go 1.25.3
 
 exclude (
 	github.com/hashicorp/go-msgpack v1.1.5 // has breaking changes and must be avoided
@@ -8,7 +10,6 @@ exclude (
 )
 
 require (
-	github.com/hashicorp/consul v1.22.0
 	github.com/NYTimes/gziphandler v1.0.1
 	github.com/aliyun/alibaba-cloud-sdk-go v1.62.156
 	github.com/armon/circbuf v0.0.0-20150827004946-bbbad097214e
@@ -38,6 +39,7 @@ require (
 	github.com/grpc-ecosystem/go-grpc-middleware v1.4.0
 	github.com/hashi-derek/grpc-proxy v0.0.0-20231207191910-191266484d75
 	github.com/hashicorp/cap v0.10.0
+	github.com/hashicorp/consul v1.22.0
 	github.com/hashicorp/consul-awsauth v0.0.0-20250825122907-9e35fe9ded3a
 	github.com/hashicorp/consul-net-rpc v0.0.0-20221205195236-156cfab66a69
 	github.com/hashicorp/consul/api v1.33.0

@@ -18,6 +18,9 @@ Usage: cargo xtask <command>
                         --fast         only formatting, lints, unit tests and the built plugin in wasmtime
                         --only <step>  one step by its name
                         --bless        rewrites xtask/policy-dependencies.txt instead of comparing with it
+  oracle [options]      the policy engine beside real Consul and Envoy on generated policies and requests
+                        --requests <n> at least so many [100000]
+                        --seed <n>     another run than the last one
   bench [names..]       the cost of a request, measured on real Traefik; all cases or the named ones
   wasm                  builds the plugin into dist/plugin.wasm and holds it to its size budget
   dist                  packs dist/portcullis-plugin.zip for Traefik's plugin catalog
@@ -27,9 +30,13 @@ Usage: cargo xtask <command>
 
 Environment:
   TRAEFIK               the Traefik to use (3.6 or newer) instead of `traefik` on PATH or the downloaded one
+  CONSUL, ENVOY         the same for the differential test: Consul 1.20 and Envoy 1.32 or newer
   PORTCULLIS_CACHE      where fetched parts are kept; else $XDG_CACHE_HOME/portcullis, else $HOME/.cache/portcullis
   PORTCULLIS_WASM_STD   where the standard library for wasm32-wasip1 comes from: `target` (rustup) or `source`
                         (Debian's source package); by default the first that works";
+
+/// How many requests `oracle` makes when it is not told.
+const ORACLE_REQUESTS: u64 = 100_000;
 
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +53,8 @@ pub(crate) enum Command {
     Demo(Vec<OsString>),
     /// Run the benchmark with these arguments.
     Bench(Vec<OsString>),
+    /// Compare the engine with Consul and Envoy: how many requests, and the seed.
+    Oracle(u64, Option<u64>),
     /// Run the checks.
     Test(Scope),
     /// Only the rules of `tidy`.
@@ -66,12 +75,15 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         _ => {}
     }
     let mut scope = Scope::default();
+    let (mut requests, mut seed) = (ORACLE_REQUESTS, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Long("fast") if name == "test" => scope.fast = true,
             Arg::Long("bless") if name == "test" => scope.bless = true,
             Arg::Long("only") if name == "test" => scope.only = Some(arguments.value()?.string()?),
+            Arg::Long("requests") if name == "oracle" => requests = arguments.value()?.parse()?,
+            Arg::Long("seed") if name == "oracle" => seed = Some(arguments.value()?.parse()?),
             other => return Err(other.unexpected()),
         }
     }
@@ -80,6 +92,7 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         "wasm" => Ok(Command::Wasm),
         "dist" => Ok(Command::Dist),
         "tools" => Ok(Command::Tools),
+        "oracle" => Ok(Command::Oracle(requests, seed)),
         "test" => Ok(Command::Test(scope)),
         "tidy" => Ok(Command::Tidy),
         _ => Err(format!("unknown command `{name}`").into()),
@@ -109,6 +122,7 @@ mod tests {
     #[test]
     fn an_option_of_another_command_is_refused() {
         assert_eq!(parsed(&["test", "--fast"]), Ok(Command::Test(Scope { fast: true, ..Scope::default() })));
+        assert_eq!(parsed(&["oracle", "--seed", "7"]), Ok(Command::Oracle(ORACLE_REQUESTS, Some(7))));
         assert_eq!(parsed(&["wasm", "--fast"]), Err("invalid option '--fast'".to_owned()));
         assert_eq!(parsed(&["wsam"]), Err("unknown command `wsam`".to_owned()));
         assert_eq!(parsed(&["wasm", "extra"]), Err("unexpected argument \"extra\"".to_owned()));
@@ -116,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help() {
-        for name in ["demo", "test", "bench", "wasm", "dist", "tools", "tidy", "help"] {
+        for name in ["demo", "test", "oracle", "bench", "wasm", "dist", "tools", "tidy", "help"] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
         }
     }

@@ -54,6 +54,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Tools => tools::provide(&project),
         Command::Demo(arguments) => edge::demo(&project, &arguments),
         Command::Bench(arguments) => edge::bench(&project, &arguments),
+        Command::Oracle(requests, seed) => test::oracle(&project, requests, seed),
         Command::Test(scope) => test::run(&project, &scope),
         Command::Tidy => tidy::check(&project),
     }
