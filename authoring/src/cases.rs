@@ -80,7 +80,7 @@ pub struct Case {
     #[serde(default)]
     pub entry_point: String,
     /// Host and port as sent.
-    #[serde(default)]
+    #[serde(default = "localhost")]
     pub host: String,
     /// When it comes, in seconds since the Unix epoch.
     #[serde(default)]
@@ -260,6 +260,10 @@ impl Case {
         }
         differences
     }
+}
+
+fn localhost() -> String {
+    "localhost".to_owned()
 }
 
 fn default_tenancy() -> String {

@@ -64,9 +64,8 @@ pub struct Pseudo<'a> {
     pub scheme: &'a str,
 }
 
-/// Fields between two neighbours on the way: Go's server and Envoy keep them from those who look at headers, each in its
-/// own way.
-const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "trailer", "transfer-encoding"];
+/// Fields that Go's server takes away before anybody sees them.
+const HIDDEN: [&str; 2] = ["trailer", "transfer-encoding"];
 
 impl Held {
     fn not(self) -> Self {
@@ -96,8 +95,18 @@ impl HeaderMatch {
             },
             ":authority" | "host" => self.holds_for_known(pseudo.authority),
             ":scheme" => self.holds_for_known(pseudo.scheme),
-            name if name.starts_with(':') || HOP_BY_HOP.contains(&name) || headers.has_alias(name) => Held::Doubt,
-            name => self.holds_for_values(&headers.values(name)),
+            name if name.starts_with(':') || HIDDEN.contains(&name) || headers.has_alias(name) => Held::Doubt,
+            name => {
+                let values = headers.values(name);
+                // Envoy leaves nothing of it but `trailers`.
+                if name == "te" && values.iter().any(|value| **value != *b"trailers") {
+                    return Held::Doubt;
+                }
+                let held = self.holds_for_values(&values);
+                // Envoy takes it away or does not, and the backend gets it from Traefik.
+                let sure = !may_be_dropped(name, &values, headers) || held == self.holds_for_values(&[]);
+                if sure { held } else { Held::Doubt }
+            }
         }
     }
 
@@ -199,6 +208,39 @@ fn in_path(text: &str, change: fn(&str) -> Cow<'_, str>) -> Cow<'_, str> {
         Cow::Borrowed(_) => Cow::Borrowed(text),
         Cow::Owned(path) => Cow::Owned(path + "?" + query),
     }
+}
+
+/// Whether Envoy drops the field before the rules, or may.
+fn may_be_dropped(name: &str, values: &[Cow<'_, [u8]>], headers: &dyn Headers) -> bool {
+    match name {
+        // What is no URL.
+        "referer" => values.len() > 1 || !values.iter().all(|value| is_plain_url(value)),
+        // What the connection is not asked for.
+        "upgrade" => {
+            let connection = headers.values("connection").join(&b',');
+            !connection.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        }
+        // What is between two neighbours on the way.
+        "connection" | "keep-alive" | "proxy-connection" => true,
+        // Its own, from outside.
+        _ => name.starts_with("x-envoy-"),
+    }
+}
+
+/// Whether nobody doubts that it is a URL a browser would send; there are others.
+fn is_plain_url(text: &[u8]) -> bool {
+    let rest = text.strip_prefix(b"http").map(|rest| rest.strip_prefix(b"s").unwrap_or(rest));
+    let Some(rest) = rest.and_then(|rest| rest.strip_prefix(b"://")) else { return false };
+    let authority = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+    let mut parts = authority.splitn(2, |byte| *byte == b':');
+    let (host, port) = (parts.next().unwrap_or_default(), parts.next().unwrap_or(b"443"));
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.' || *byte == b'-';
+    let is_rest = |byte: &u8| byte.is_ascii_alphanumeric() || b"/.-_~?&=%+,!$*:@".contains(byte);
+    !host.is_empty()
+        && host.iter().all(is_host)
+        && (1..=4).contains(&port.len())
+        && port.iter().all(u8::is_ascii_digit)
+        && rest.iter().all(is_rest)
 }
 
 fn is(value: &[u8], want: &[u8]) -> bool {

@@ -180,7 +180,8 @@ fn with_hex(text: &str, change: fn(&u8) -> u8) -> Cow<'_, str> {
     let mut at = 0;
     while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'%')) {
         at += found + 1;
-        let Some(digits) = bytes.get(at..at + 2) else { break };
+        // At the end of a prefix there may be half an escape.
+        let Some(digits) = bytes.get(at..bytes.len().min(at + 2)) else { break };
         if !digits.iter().all(u8::is_ascii_hexdigit) {
             continue;
         }

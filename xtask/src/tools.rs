@@ -129,16 +129,19 @@ fn python() -> Result<&'static str> {
         return Ok(python);
     }
     let hint = "Python 3 with pip is needed (Debian: `apt-get install python3-pip`)";
-    if !is_root() || !Path::new("/etc/debian_version").is_file() {
-        bail!("{hint}");
-    }
-    run::say("installing python3-pip by apt-get");
+    apt_install("python3-pip").context(hint)?;
+    find().context(hint)
+}
+
+/// Installs a package of Debian's, where we may.
+pub(crate) fn apt_install(package: &str) -> Result<()> {
+    ensure!(is_root() && Path::new("/etc/debian_version").is_file(), "packages cannot be installed here");
+    run::say(&format!("installing {package} by apt-get"));
     // The lists may be older than the packages on the mirror; an update that fails leaves them as they are.
     let _ = run::output(run::program("apt-get").args(["update", "-q"]));
     let mut install = run::program("apt-get");
-    install.args(["install", "-q", "-y", "--no-install-recommends", "python3-pip"]);
-    run::output(install.env("DEBIAN_FRONTEND", "noninteractive")).context(hint)?;
-    find().context(hint)
+    install.args(["install", "-q", "-y", "--no-install-recommends", package]);
+    run::output(install.env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
 }
 
 fn has_pip(python: &str) -> bool {

@@ -89,7 +89,8 @@ impl<'a> Modes<'a> {
 }
 
 fn read(node: &Node<'_>, consequence: &str, problems: &mut Vec<Problem>) -> Option<Mode> {
-    let mode = node.text().and_then(mode);
+    // Unquoted, `off` is a truth value in YAML 1.1.
+    let mode = node.text().and_then(mode).or_else(|| (node.truth() == Some(false)).then_some(Mode::Off));
     if mode.is_none() {
         let what = format!("the mode is none of `enforce`, `shadow` and `off`; {consequence}");
         problems.push(node.problem(Severity::Error, &what, ""));

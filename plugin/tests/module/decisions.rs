@@ -118,9 +118,7 @@ fn in_the_module(guest: &mut Guest, case: &Case, key: &KeyPair) -> Outcome {
     if let Some(id) = &case.source {
         request = request.with("x-forwarded-tls-client-cert", certificate(std::slice::from_ref(id)));
     }
-    if !case.host.is_empty() {
-        request.headers.insert("host".to_owned(), vec![case.host.clone().into_bytes()]);
-    }
+    request.headers.insert("host".to_owned(), vec![case.host.clone().into_bytes()]);
     for (name, values) in &case.headers {
         request = values.as_slice().iter().fold(request, |request, value| request.with(name, value));
     }

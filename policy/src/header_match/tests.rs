@@ -160,7 +160,7 @@ fn pseudo_headers_stand_for_parts_of_the_request() {
         (":protocol", exact("websocket"), Held::Doubt),
         (":status", HeaderTest::Present, Held::Doubt),
         ("transfer-encoding", exact("chunked"), Held::Doubt),
-        ("connection", HeaderTest::Present, Held::Doubt),
+        ("trailer", HeaderTest::Present, Held::Doubt),
     ] {
         assert_eq!(ask_both(&criterion(name, test), &none, &PSEUDO), (held, held.not()), "{name}");
     }
@@ -182,6 +182,7 @@ fn escapes_of_the_path_are_compared_without_case_and_those_of_the_query_with() {
         (exact("/caf%c3%a9?x=%c3%a9"), Held::Yes),
         (exact("/caf%C3%A9?x=%C3%A9"), Held::No),
         (prefix("/caf%c3"), Held::Yes),
+        (prefix("/caf%c"), Held::Yes),
         (part("f%C3"), Held::Yes),
         (part("f%c3"), Held::Doubt),
         (part("f%c3%a9?"), Held::Yes),
@@ -215,6 +216,45 @@ fn a_pattern_on_a_path_is_doubtful_where_the_case_of_escapes_decides() {
         assert_eq!(matches_path(&pattern, "/caf%C3%A9"), held, "{pattern:?}");
     }
     assert_eq!(matches_path(&path("/[^C]*"), "/%20C"), Held::No);
+}
+
+#[test]
+fn a_referer_that_envoy_may_take_away_is_doubtful() {
+    for (value, test, answers) in [
+        ("https://shop.example/a?b", prefix("https://shop.example/"), (Held::Yes, Held::No)),
+        ("https://shop.example", HeaderTest::Present, (Held::Yes, Held::No)),
+        ("http://localhost:3000/", HeaderTest::Present, (Held::Yes, Held::No)),
+        ("http://localhost:x/", HeaderTest::Present, (Held::Doubt, Held::Doubt)),
+        ("https://evil.example/", prefix("https://shop.example/"), (Held::No, Held::Yes)),
+        ("shop", exact("shop"), (Held::Doubt, Held::No)),
+        ("https://u@shop.example/", prefix("https://"), (Held::Doubt, Held::No)),
+        ("https://shop.example/#a", HeaderTest::Present, (Held::Doubt, Held::Doubt)),
+        ("", HeaderTest::Present, (Held::Doubt, Held::Doubt)),
+        // Inverted, it would hold if it is there.
+        ("shop", exact("other"), (Held::No, Held::Doubt)),
+    ] {
+        let headers = HeaderList::new([("Referer", value)]);
+        assert_eq!(ask_both(&criterion("referer", test), &headers, &PSEUDO), answers, "{value}");
+    }
+    let twice = HeaderList::new([("referer", "https://a"), ("referer", "https://b")]);
+    assert_eq!(criterion("referer", exact("https://a,https://b")).holds(&twice, &PSEUDO), Held::Doubt);
+}
+
+#[test]
+fn what_envoy_drops_elsewhere_is_doubtful_too() {
+    let websocket = HeaderList::new([("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")]);
+    let upgrade = criterion("upgrade", exact("websocket"));
+    assert_eq!(ask_both(&upgrade, &websocket, &PSEUDO), (Held::Yes, Held::No));
+    let alone = HeaderList::new([("Upgrade", "websocket")]);
+    assert_eq!(ask_both(&upgrade, &alone, &PSEUDO), (Held::Doubt, Held::No));
+    assert_eq!(criterion("connection", HeaderTest::Present).holds(&websocket, &PSEUDO), Held::Doubt);
+    assert_eq!(ask_both(&criterion("connection", HeaderTest::Present), &alone, &PSEUDO), (Held::No, Held::Yes));
+    for (te, held) in [("trailers", Held::Yes), ("gzip", Held::Doubt), ("trailers, gzip", Held::Doubt)] {
+        assert_eq!(criterion("te", HeaderTest::Present).holds(&HeaderList::new([("te", te)]), &PSEUDO), held, "{te}");
+    }
+    let internal = HeaderList::new([("x-envoy-internal", "true")]);
+    assert_eq!(criterion("x-envoy-internal", exact("true")).holds(&internal, &PSEUDO), Held::Doubt);
+    assert_eq!(criterion("x-envoy-internal", exact("true")).holds(&alone, &PSEUDO), Held::No);
 }
 
 #[test]

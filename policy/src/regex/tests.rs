@@ -421,9 +421,12 @@ proptest! {
     ) {
         let pattern = Pattern::compile(&re2);
         prop_assume!(pattern != Err(BadPattern::TooLarge));
+        let path = Pattern::compile_path(&re2).unwrap();
         let (pattern, rust) = (pattern.unwrap(), ::regex::Regex::new(&format!("\\A(?:{re2})\\z")).unwrap());
         for text in texts {
-            prop_assert_eq!(pattern.is_full_match(text.as_bytes()), rust.is_match(&text), "{} {:?}", re2, text);
+            let matches = rust.is_match(&text);
+            prop_assert_eq!(pattern.is_full_match(text.as_bytes()), matches, "{} {:?}", re2, text);
+            prop_assert_eq!(path.is_full_match(text.as_bytes()), matches && text.is_ascii(), "{} {:?}", re2, text);
         }
     }
 
