@@ -22,6 +22,7 @@ pub mod envoy;
 pub mod generate;
 pub mod keys;
 pub mod mesh;
+pub mod order;
 pub mod ours;
 pub mod policy;
 pub mod provider;

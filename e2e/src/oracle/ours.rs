@@ -31,6 +31,11 @@ impl Engine {
         Ok(Engine { snapshot: Snapshot::open(bytes).context("opening a snapshot")? })
     }
 
+    /// The snapshot itself.
+    pub fn snapshot(&self) -> &Snapshot<Vec<u8>> {
+        &self.snapshot
+    }
+
     /// Decides a request as the plugin does.
     pub fn decide(&self, ask: &Ask, caller: &Caller) -> Decision {
         let uri = gateway_uri(&ask.target);

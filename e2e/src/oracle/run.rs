@@ -18,6 +18,7 @@ use super::compare::{Case, Difference};
 use super::generate::{self, Placed};
 use super::keys;
 use super::mesh::Mesh;
+use super::order;
 use super::ours::{Engine, seconds};
 use super::policy::{Normalization, World};
 use super::shrink::{Failure, shrink};
@@ -59,6 +60,8 @@ pub struct Report {
     pub requests: usize,
     /// How many of them both let pass, and both refused.
     pub agreed: (usize, usize),
+    /// How many answers of Consul's API on order and connections were compared; all were ours.
+    pub order: usize,
     /// How many differences each class explains, by direction.
     pub classes: BTreeMap<(&'static str, Difference), usize>,
     /// Differences that nothing explains, as policy tests, the first ones as small as they could be made.
@@ -101,6 +104,7 @@ async fn run_on(mesh: &mut Mesh, options: Options) -> Result<Report> {
         let seen = try_join_all(groups.iter().map(|group| mesh.ask(group))).await?;
         report.worlds += 1;
         let engine = Engine::of(&world, mesh.trust_domain())?;
+        report.order += order::check(mesh, &world, &engine).await?;
         for (ask, seen) in groups.iter().flatten().zip(seen.iter().flatten()) {
             let caller = &mesh.callers[ask.caller];
             let ours = engine.decide(ask, caller);
@@ -159,6 +163,7 @@ impl Report {
         self.requests += other.requests;
         self.agreed.0 += other.agreed.0;
         self.agreed.1 += other.agreed.1;
+        self.order += other.order;
         for (key, count) in other.classes {
             *self.classes.entry(key).or_default() += count;
         }
@@ -178,6 +183,7 @@ impl fmt::Display for Report {
             self.time.as_secs_f64()
         )?;
         writeln!(f, "  agreed     {:>7} allowed, {} refused", self.agreed.0, self.agreed.1)?;
+        writeln!(f, "  agreed     {:>7} answers of Consul's API on order and connections", self.order)?;
         for ((name, difference), count) in &self.classes {
             writeln!(f, "  documented {count:>7} {name}, {}", difference.as_str())?;
         }
