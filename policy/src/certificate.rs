@@ -1,15 +1,24 @@
 //! The client certificate as Traefik's `passTLSClientCert` (`pem: true`) hands it on, reduced to what policy needs.
 //!
 //! The header holds plain base64 of the DER of every certificate the client sent, leaf first, joined by commas (traefik
-//! §4.1). Only the leaf is read here. Whether the chain was verified is not visible in the header: the plugin accepts it
-//! only where the operator declares that Traefik verifies, and Traefik's entry point does.
+//! §4.1). [`Certificate`] is what the leaf says. Whether the chain was verified is not visible in the header: either
+//! [`verify_chain`] does it here, or the operator declares that Traefik does, and Traefik's entry point does.
+
+mod algorithm;
+mod asn1;
+pub mod chain;
+mod root;
+#[cfg(test)]
+pub(crate) mod test_chains;
+mod x509;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use der::{
-    Decode as _, Reader as _, SliceReader, Tag, TagNumber, Tagged as _,
-    asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, OctetStringRef, UtcTime},
-};
 
+use self::x509::{Uri, X509};
+pub use self::{
+    chain::{InvalidChain, verify_chain},
+    root::{CaRoot, InvalidRoot, TrustBundle},
+};
 use crate::spiffe::{InvalidSpiffeId, SpiffeId, Workload};
 
 /// What a client certificate says of its holder. Owned, so that the parsed form of a header value can be kept and reused.
@@ -43,8 +52,6 @@ pub enum InvalidCertificate {
 /// Bound on a header value that is looked at, in bytes: well above Traefik's and Go's own limits on a certificate chain.
 pub const MAX_HEADER_LEN: usize = 64 * 1024;
 
-const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
-
 impl InvalidCertificate {
     /// A short name for logs and metrics.
     pub fn label(self) -> &'static str {
@@ -68,97 +75,23 @@ impl Certificate {
         Self::from_der(&der)
     }
 
-    /// Reads a DER certificate (RFC 5280 §4.1). Names, keys and signatures are passed over: whoever verified the chain has
-    /// read them.
+    /// Reads a DER certificate. Names, keys and signatures are passed over: they are for whoever verifies the chain
+    /// ([`verify_chain`], or the gateway).
     pub fn from_der(der: &[u8]) -> Result<Self, InvalidCertificate> {
-        let tbs = first(children(AnyRef::from_der(der).map_err(unreadable)?, Tag::Sequence)?)?;
-        // [0] version, serial, signature algorithm, issuer, validity, subject, public key, then optional parts.
-        let mut fields = children(tbs, Tag::Sequence)?.into_iter().skip_while(|it| it.tag() == context(0));
-        let validity = fields.nth(3).ok_or(InvalidCertificate::Unreadable)?;
-        let mut times = children(validity, Tag::Sequence)?.into_iter();
-        let mut time = || seconds(times.next().ok_or(InvalidCertificate::Unreadable)?);
-        let (not_before, not_after) = (time()?, time()?);
-        let mut uri = None;
-        for extensions in fields.skip(2).filter(|it| it.tag() == context(3)) {
-            for extension in children(first(children(extensions, context(3))?)?, Tag::Sequence)? {
-                add_uris(extension, &mut uri)?;
-            }
-        }
-        let uri = uri.ok_or(InvalidCertificate::NoUri)?;
-        Ok(Self { workload: SpiffeId::parse(&uri).map(|id| id.workload()), not_before, not_after })
+        let certificate = X509::parse(der).map_err(|_| InvalidCertificate::Unreadable)?;
+        let uri = match certificate.says.uri {
+            Uri::None => return Err(InvalidCertificate::NoUri),
+            Uri::Several => return Err(InvalidCertificate::SeveralUris),
+            Uri::Only(uri) => uri,
+        };
+        Ok(Self {
+            workload: SpiffeId::parse(uri).map(|id| id.workload()),
+            not_before: certificate.not_before,
+            not_after: certificate.not_after,
+        })
     }
 }
 
-/// Looks for URIs in an extension: `SEQUENCE {OID, [critical BOOLEAN,] OCTET STRING}`.
-fn add_uris(extension: AnyRef<'_>, uri: &mut Option<String>) -> Result<(), InvalidCertificate> {
-    let parts = children(extension, Tag::Sequence)?;
-    let (Some(id), Some(value)) = (parts.first(), parts.last()) else { return Err(InvalidCertificate::Unreadable) };
-    if id.decode_as::<ObjectIdentifier>().map_err(unreadable)? != SUBJECT_ALT_NAME {
-        return Ok(());
-    }
-    let names = value.decode_as::<OctetStringRef<'_>>().map_err(unreadable)?;
-    for name in children(AnyRef::from_der(names.as_bytes()).map_err(unreadable)?, Tag::Sequence)? {
-        // GeneralName: uniformResourceIdentifier is [6] IA5String, implicit.
-        if name.tag() == (Tag::ContextSpecific { constructed: false, number: TagNumber::N6 }) {
-            let text = core::str::from_utf8(name.value()).ok().filter(|text| text.is_ascii());
-            if uri.replace(text.ok_or(InvalidCertificate::Unreadable)?.to_owned()).is_some() {
-                return Err(InvalidCertificate::SeveralUris);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The elements of a constructed value with the tag that it must have.
-fn children(parent: AnyRef<'_>, tag: Tag) -> Result<Vec<AnyRef<'_>>, InvalidCertificate> {
-    if parent.tag() != tag {
-        return Err(InvalidCertificate::Unreadable);
-    }
-    let mut reader = SliceReader::new(parent.value()).map_err(unreadable)?;
-    let mut elements = Vec::new();
-    while !reader.is_finished() {
-        elements.push(AnyRef::decode(&mut reader).map_err(unreadable)?);
-    }
-    Ok(elements)
-}
-
-fn first(elements: Vec<AnyRef<'_>>) -> Result<AnyRef<'_>, InvalidCertificate> {
-    elements.into_iter().next().ok_or(InvalidCertificate::Unreadable)
-}
-
-/// `Time`: UTCTime or GeneralizedTime.
-fn seconds(time: AnyRef<'_>) -> Result<u64, InvalidCertificate> {
-    let since_epoch = match time.tag() {
-        Tag::UtcTime => time.decode_as::<UtcTime>().map(|it| it.to_unix_duration()),
-        _ => time.decode_as::<GeneralizedTime>().map(|it| it.to_unix_duration()),
-    };
-    Ok(since_epoch.map_err(unreadable)?.as_secs())
-}
-
-/// An explicit context-specific tag.
-fn context(number: u8) -> Tag {
-    Tag::ContextSpecific { constructed: true, number: TagNumber::new(number) }
-}
-
-fn unreadable(_: der::Error) -> InvalidCertificate {
-    InvalidCertificate::Unreadable
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustBundle {
-    pub trust_domain: String,
-    pub peer: Option<String>,
-    pub partition: String,
-    pub roots: Vec<CaRoot>,
-}
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct CaRoot {}
-#[derive(Debug, thiserror::Error)]
-#[error("chain")]
-pub struct InvalidChain;
-pub fn verify_chain(_: &[u8], _: &[CaRoot], _: u64, _: &dyn crate::memory::Memory) -> Result<(), InvalidChain> {
-    Err(InvalidChain)
-}
 #[cfg(test)]
 mod tests {
     use super::*;

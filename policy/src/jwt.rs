@@ -1,64 +1,33 @@
-//! STUB
-#![allow(missing_docs)]
-use crate::{change::Change, headers::Headers, memory::Memory, problem::Problem};
-use serde_json::Value;
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ProviderRecord {}
-impl ProviderRecord {
-    pub fn stripped_header(&self) -> Option<&str> {
-        None
-    }
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtProvider {
-    pub name: String,
-}
-pub fn compile(_: &JwtProvider, _: Option<&[u8]>, _: &mut Vec<Problem>) -> ProviderRecord {
-    ProviderRecord {}
-}
-#[derive(Debug)]
-pub enum Checked {
-    Missing,
-    Invalid(Rejected),
-    Valid(Verified),
-}
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct Rejected;
-#[derive(Debug)]
-pub struct Verified {
-    pub claims: Claims,
-    pub changes: Vec<Change>,
-}
-#[derive(Debug, Clone)]
-pub struct Claims(Value);
-impl Claims {
-    pub fn from_value(value: Value) -> Option<Self> {
-        value.is_object().then_some(Self(value))
-    }
-    pub fn get(&self, path: &[String]) -> Option<&Value> {
-        let mut v = &self.0;
-        if path.is_empty() {
-            return None;
-        }
-        for k in path {
-            v = v.as_object()?.get(k)?;
-        }
-        Some(v)
-    }
-    pub fn holds(&self, path: &[String], value: &str) -> bool {
-        match self.get(path) {
-            Some(Value::String(s)) => s == value,
-            Some(Value::Array(l)) => l.iter().any(|it| it.as_str() == Some(value)),
-            _ => false,
-        }
-    }
-}
-pub struct TokenRequest<'a> {
-    pub headers: &'a dyn Headers,
-    pub uri: &'a str,
-    pub now: u64,
-}
-pub fn check(_: &ProviderRecord, _: &TokenRequest<'_>, _: &dyn Memory) -> Checked {
-    Checked::Missing
-}
+//! JSON Web Tokens (consul-policy §4): providers as Consul's `jwt-provider` describes them, and the check of a request
+//! against one.
+//!
+//! ```text
+//!  JwtProvider (authored) ──compile──► ProviderRecord (in the snapshot: keys parsed)
+//!                             ▲                │
+//!       JWK set, fetched ─────┘   request ─► check: locate ─► token ─► registered claims ─► memory or signature
+//! ```
+//!
+//! What a forger may send is decided by the key, never by the token: the algorithm is the key's, and a header that asks
+//! for anything that is not understood makes the token invalid. A requirement whose provider has no keys, no issuer, or
+//! could not be read is never satisfied.
+
+mod check;
+mod claims;
+mod json;
+mod jwk;
+mod locate;
+mod provider;
+mod token;
+
+pub use self::{
+    check::{Checked, Rejected, TokenRequest, Verified, check},
+    claims::Claims,
+    jwk::{Algorithm, KeyRecord},
+    provider::{
+        DEFAULT_CLOCK_SKEW, Forwarding, JwksCluster, JwtProvider, KeySource, Location, ProviderRecord, RemoteKeys,
+        RetryPolicy, TrustedCa, compile,
+    },
+};
+
+#[cfg(test)]
+mod tests;

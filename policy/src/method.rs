@@ -4,9 +4,12 @@
 //! the rules see can be a `DELETE` to the backend (traefik §5). Where a request says so, its method is in doubt. Form
 //! bodies, in which a few frameworks look for `_method` too, are not seen here.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use crate::headers::{self, Headers};
+use crate::{
+    headers::{self, Headers},
+    query,
+};
 
 /// What frameworks look for, in lower case: headers, and some of them parameters of the query as well.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
@@ -41,13 +44,17 @@ pub fn effective<'a>(method: &'a str, headers: &dyn Headers, uri: &str) -> Resul
             return Err(MethodDoubt::Header);
         }
     }
-    let query = uri.split_once('?').map_or("", |(_, query)| query);
+    let parameters = uri.split_once('?').map_or("", |(_, query)| query);
     // `;` separates parameters as well for older stacks.
-    for parameter in query.split(['&', ';']) {
+    for parameter in parameters.split(['&', ';']) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let name = decode(name);
-        let looked_for = OVERRIDES.iter().chain(&PARAMETERS).any(|it| headers::same(name.as_ref(), it));
-        if looked_for && !is_same(&decode(value), method) {
+        // `%u005f` is an underscore to one stack only, and nobody else writes names like that.
+        if name.to_ascii_lowercase().contains("%u") {
+            return Err(MethodDoubt::Parameter);
+        }
+        let name = query::decoded(name);
+        let looked_for = OVERRIDES.iter().chain(&PARAMETERS).any(|it| headers::same(&name, it));
+        if looked_for && !is_same(&query::decoded(value), method) {
             return Err(MethodDoubt::Parameter);
         }
     }
@@ -57,29 +64,6 @@ pub fn effective<'a>(method: &'a str, headers: &dyn Headers, uri: &str) -> Resul
 /// Frameworks take the value without case.
 fn is_same(value: &[u8], method: &str) -> bool {
     value.trim_ascii().eq_ignore_ascii_case(method.as_bytes())
-}
-
-/// Percent-decoded; a broken escape stays as it is.
-fn decode(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = after;
-        if *first == b'%'
-            && let [high, low, after @ ..] = rest
-            && let (Some(high), Some(low)) = (char::from(*high).to_digit(16), char::from(*low).to_digit(16))
-            && let Ok(byte) = u8::try_from(high << 4 | low)
-        {
-            out.push(byte);
-            rest = after;
-        } else {
-            out.push(*first);
-        }
-    }
-    Cow::Owned(out)
 }
 
 #[cfg(test)]

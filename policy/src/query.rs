@@ -21,6 +21,13 @@ pub(crate) fn without(target: &str, name: &str) -> String {
     kept
 }
 
+/// The decoded values of every parameter of this name.
+pub(crate) fn values(target: &str, name: &str) -> impl Iterator<Item = Vec<u8>> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let named = query.split(['&', ';']).filter(move |parameter| decoded_name(parameter) == name.as_bytes());
+    named.map(|parameter| decoded(parameter.split_once('=').map_or("", |(_, value)| value)))
+}
+
 /// The name of a parameter: percent-decoded, `+` as a blank.
 pub(crate) fn decoded_name(parameter: &str) -> Vec<u8> {
     decoded(parameter.split_once('=').map_or(parameter, |(name, _)| name))
@@ -71,6 +78,10 @@ mod tests {
 
     #[test]
     fn decodes_what_can_be_decoded() {
-        assert_eq!(decoded("a%20b+c%zz%4"), b"a b c%zz%4");
+        for (text, want) in
+            [("a%20b+c%zz%4", "a b c%zz%4"), ("%2541", "%41"), ("%", "%"), ("%zz%41", "%zzA"), ("%%41", "%A")]
+        {
+            assert_eq!(decoded(text), want.as_bytes(), "{text}");
+        }
     }
 }

@@ -67,6 +67,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The value itself.
+    pub(super) fn value(&self) -> &'a Value {
+        self.value
+    }
+
     /// Consul writes empty lists as `null`; an absent value and an empty one are the same.
     pub(super) fn is_empty(&self) -> bool {
         match self.value {

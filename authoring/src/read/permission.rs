@@ -11,7 +11,7 @@ use portcullis_policy::{
     headers,
     model::{Mode, PathMatch, Permission, ServiceName, WILDCARD},
     problem::{Problem, Severity},
-    regex::Pattern,
+    regex::{BadPattern, Pattern},
 };
 
 const PERMISSION_KEYS: [&str; 4] = ["action", "http", "jwt", "mode"];
@@ -114,7 +114,8 @@ fn read_path(criteria: &Object<'_>, http: &Node<'_>, problems: &mut Vec<Problem>
         }
     };
     let (exact, prefix) = (literal("pathexact", PathMatch::Exact), literal("pathprefix", PathMatch::Prefix));
-    let regex = criteria.filled("pathregex").and_then(|it| read_pattern(&it, problems)).map(PathMatch::Regex);
+    let regex = criteria.filled("pathregex").and_then(|it| read_pattern(&it, Pattern::compile_path, problems));
+    let regex = regex.map(PathMatch::Regex);
     if ["pathexact", "pathprefix", "pathregex"].iter().filter(|key| criteria.filled(key).is_some()).count() > 1 {
         problems.push(denied(http, "at most one path criterion is possible", ""));
     }
@@ -122,12 +123,16 @@ fn read_path(criteria: &Object<'_>, http: &Node<'_>, problems: &mut Vec<Problem>
 }
 
 /// Consul stores any text; a proxy that cannot compile it keeps its old rules (consul-policy §3.4).
-fn read_pattern(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Pattern> {
+fn read_pattern(
+    node: &Node<'_>,
+    compile: fn(&str) -> Result<Pattern, BadPattern>,
+    problems: &mut Vec<Problem>,
+) -> Option<Pattern> {
     let Some(text) = node.text() else {
         problems.push(denied(node, "a regex must be a text", ""));
         return None;
     };
-    match Pattern::compile(text) {
+    match compile(text) {
         Ok(pattern) => Some(pattern),
         Err(why) => {
             problems.push(denied(node, &format!("the regex cannot be used: {why}"), "the syntax is RE2's"));
@@ -189,7 +194,7 @@ fn read_header(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<HeaderMat
         }
     }
     if let Some(regex) = object.filled("regex") {
-        tests.extend(read_pattern(&regex, problems).map(HeaderTest::Regex));
+        tests.extend(read_pattern(&regex, Pattern::compile, problems).map(HeaderTest::Regex));
     }
     let test = match <[HeaderTest; 1]>::try_from(tests) {
         Ok([test]) => Some(test),

@@ -1,10 +1,10 @@
 //! What the tests are made of: policies, snapshots, certificates, keys and the guests that use them.
 
-use crate::host::{Guest, MOUNT, Request, STATE_MOUNT, StateFolder};
+use crate::host::{Guest, MOUNT, Request};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis_authoring::{compile, read};
 use portcullis_policy::{Action, PolicySettings, api_key};
-use rcgen::{CertificateParams, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::{Value, json};
 
 /// The trust domain of every test policy.
@@ -30,6 +30,40 @@ pub(crate) fn certificate(uris: &[String]) -> String {
 /// A certificate header of a service.
 pub(crate) fn certificate_of(service: &str) -> String {
     certificate(&[spiffe(service)])
+}
+
+/// A CA of the trust domain.
+pub(crate) struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+    certificate: Vec<u8>,
+}
+
+impl Authority {
+    /// With a key of its own; all have the same name.
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().to_vec();
+        Self { params, key, certificate }
+    }
+
+    /// A certificate header of a service.
+    pub(crate) fn certify(&self, service: &str) -> String {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(spiffe(service).as_str().try_into().unwrap())];
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        BASE64_STANDARD.encode(params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der())
+    }
+
+    /// The policy entry that trusts it.
+    pub(crate) fn roots(&self) -> Value {
+        let body = BASE64_STANDARD.encode(&self.certificate);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        json!({"Kind": "ca-roots", "TrustDomain": TRUST_DOMAIN, "Roots": [{"RootCert": pem}]})
+    }
 }
 
 /// The entries that most tests use: `web` may call `db`, `reader` may read below `/v1/` there, the key's holder may call
@@ -73,15 +107,6 @@ pub(crate) fn guest() -> Guest {
 pub(crate) fn guest_with(config: &Value) -> Guest {
     let mut guest = Guest::start(config);
     guest.publish(FILE, snapshot(&policy(), 1));
-    guest
-}
-
-/// As [`guest`], sharing what it verified through a folder.
-pub(crate) fn guest_with_state(folder: &StateFolder) -> Guest {
-    let mut config = gate();
-    config["state"] = STATE_MOUNT.into();
-    let mut guest = guest_with(&config);
-    guest.mount_state(folder);
     guest
 }
 

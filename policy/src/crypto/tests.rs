@@ -1,101 +1,16 @@
 //! Every scheme against signatures of the crates that it stands in for, and against what forgers send.
 
 use ed25519_dalek::Signer as _;
-use p256::ecdsa::signature::hazmat::RandomizedPrehashSigner as _;
-use rsa::{
-    BigUint, Pkcs1v15Sign, Pss,
-    rand_core::{CryptoRng, Error, RngCore},
-    traits::{PrivateKeyParts as _, PublicKeyParts as _},
-};
-use sha2::{Sha256, Sha384, Sha512};
+use rsa::{BigUint, traits::PublicKeyParts as _};
 
-use super::{Curve, Hash, InvalidKey, PublicKey, Scheme, test_keys::rsa_key};
+use super::{
+    Curve, Hash, InvalidKey, PublicKey, Scheme,
+    test_keys::{curve_key, pkcs1, pss, public, raw, rsa_key},
+};
 
 const HASHES: [Hash; 3] = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
 const CURVES: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
 const MESSAGE: &[u8] = b"header.payload";
-
-/// Repeatable numbers: SHA-256 of a counter.
-struct Numbers(u64);
-
-impl RngCore for Numbers {
-    fn next_u32(&mut self) -> u32 {
-        rsa::rand_core::impls::next_u32_via_fill(self)
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        rsa::rand_core::impls::next_u64_via_fill(self)
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(32) {
-            self.0 += 1;
-            chunk.copy_from_slice(&Hash::Sha256.digest(&[&self.0.to_be_bytes()])[..chunk.len()]);
-        }
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        self.fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-impl CryptoRng for Numbers {}
-
-fn public(key: &rsa::RsaPrivateKey) -> PublicKey {
-    PublicKey::rsa(&key.n().to_bytes_be(), &key.e().to_bytes_be()).unwrap()
-}
-
-fn pkcs1(key: &rsa::RsaPrivateKey, hash: Hash, message: &[u8]) -> Vec<u8> {
-    let padding = match hash {
-        Hash::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
-        Hash::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
-        Hash::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
-    };
-    key.sign(padding, &hash.digest(&[message])).unwrap()
-}
-
-fn pss(key: &rsa::RsaPrivateKey, hash: Hash, salt: usize, message: &[u8]) -> Vec<u8> {
-    let padding = match hash {
-        Hash::Sha256 => Pss::new_with_salt::<Sha256>(salt),
-        Hash::Sha384 => Pss::new_with_salt::<Sha384>(salt),
-        Hash::Sha512 => Pss::new_with_salt::<Sha512>(salt),
-    };
-    key.sign_with_rng(&mut Numbers(0), padding, &hash.digest(&[message])).unwrap()
-}
-
-/// What the key signs is exactly this, padding included.
-fn raw(key: &rsa::RsaPrivateKey, encoded: &[u8]) -> Vec<u8> {
-    let signature = BigUint::from_bytes_be(encoded).modpow(key.d(), key.n()).to_bytes_be();
-    [vec![0; key.size() - signature.len()], signature].concat()
-}
-
-/// A key of this curve, its point, and what signs a digest with it: `r` and `s` side by side, and as DER.
-type Signed = (Vec<u8>, Vec<u8>);
-fn curve_key(curve: Curve, seed: u64) -> (Vec<u8>, Box<dyn Fn(&[u8]) -> Signed>) {
-    let mut secret = [0; 66];
-    Numbers(seed * 100).fill_bytes(&mut secret);
-    macro_rules! key {
-        ($crate_name:ident, $len:expr) => {{
-            let key = $crate_name::ecdsa::SigningKey::from_bytes((&secret[..$len]).into()).unwrap();
-            let point = $crate_name::ecdsa::VerifyingKey::from(&key).to_encoded_point(false).as_bytes().to_vec();
-            let sign = move |digest: &[u8]| {
-                let signature: $crate_name::ecdsa::Signature =
-                    key.sign_prehash_with_rng(&mut Numbers(seed), digest).unwrap();
-                (signature.to_bytes().to_vec(), signature.to_der().as_bytes().to_vec())
-            };
-            (point, Box::new(sign))
-        }};
-    }
-    match curve {
-        Curve::P256 => key!(p256, 32),
-        Curve::P384 => key!(p384, 48),
-        Curve::P521 => {
-            secret[0] = 0;
-            key!(p521, 66)
-        }
-    }
-}
 
 fn fixed_len(curve: Curve) -> usize {
     match curve {

@@ -1,3 +1,4 @@
+#![cfg(feature = "regex-build")]
 use super::*;
 use crate::headers::HeaderList;
 

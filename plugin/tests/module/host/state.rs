@@ -35,14 +35,12 @@ impl StateFolder {
     }
 
     /// The bytes of a file.
-    #[allow(dead_code, reason = "for the tests of what the guard remembers")]
     #[track_caller]
     pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.lock().files[name].lock().unwrap().clone()
     }
 
     /// Puts other bytes into a file that guests may have open.
-    #[allow(dead_code, reason = "for the tests of what the guard remembers")]
     #[track_caller]
     pub(crate) fn overwrite(&self, name: &str, bytes: Vec<u8>) {
         *self.lock().files[name].lock().unwrap() = bytes;
