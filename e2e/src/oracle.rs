@@ -29,5 +29,6 @@ pub mod provider;
 pub mod run;
 pub mod shrink;
 pub mod target;
+pub mod tokens;
 pub mod translation;
 pub mod wire;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::ask::HOST;
-use super::compare::Case;
+use super::compare::{Case, Difference};
 use super::mesh::Seen;
-use super::ours::{gateway_uri, seconds};
+use super::ours::{forwarded, gateway_uri, seconds};
 
 /// The file's text, which expects what the sidecar did: JSON, so that it is YAML, too.
 pub fn text(case: &Case<'_>) -> String {
@@ -15,7 +15,16 @@ pub fn text(case: &Case<'_>) -> String {
     for (name, value) in &case.ask.headers {
         headers.entry(name.clone()).or_default().push(json!(String::from_utf8_lossy(value)));
     }
+    let mut lines = Vec::new();
     let (expect, status) = match case.seen {
+        Seen::Passed(arrived) if case.difference() == Some(Difference::Forwarded) => {
+            lines.push(format!(
+                "# forwarded by us {:?}, by the sidecar {:?}",
+                forwarded(case.ask, case.ours),
+                arrived.target
+            ));
+            ("allow", 200)
+        }
         Seen::Passed(_) => ("allow", 200),
         Seen::Redirected(_) => ("deny", 307),
         Seen::Refused(status) => ("deny", *status),
@@ -33,14 +42,18 @@ pub fn text(case: &Case<'_>) -> String {
     if let [uri] = case.caller.uris.as_slice() {
         request["source"] = json!(uri);
     }
-    let mut lines = vec![
-        format!(
-            "# {} by {}: we answer {} ({}), the sidecar {status}",
-            case.ask.method, case.caller.label, case.ours.status, case.ours.rule
-        ),
-        format!("default: {}", case.world.default.as_str()),
-        format!("trustDomain: {}", case.trust_domain),
-    ];
+    lines.splice(
+        0..0,
+        [
+            format!(
+                "# {} by {}: we answer {} ({}), the sidecar {status}",
+                case.ask.method, case.caller.label, case.ours.status, case.ours.rule
+            ),
+            format!("# {}", case.ours.reason),
+        ],
+    );
+    lines.push(format!("default: {}", case.world.default.as_str()));
+    lines.push(format!("trustDomain: {}", case.trust_domain));
     let documents = case.world.documents();
     if !documents.is_empty() {
         lines.push("policy:".to_owned());

@@ -4,14 +4,14 @@
 //! Consul's documentation is on our side, or where the request never reaches the gateway's plugin either.
 //! `docs/differences.md` shows this table to users; a test holds the two together.
 
-use portcullis_policy::Verdict;
+use portcullis_policy::{Action, Verdict};
 
 use super::compare::{Case, Difference};
 use super::doubt::Doubt;
 use super::mesh::Seen;
 use super::ours::{Engine, gateway_uri};
 use super::policy::{HeaderTest, PathRule, Permission, Rule};
-use super::{target, translation};
+use super::{target, tokens, translation};
 
 /// A documented difference.
 #[derive(Debug, Clone, Copy)]
@@ -97,6 +97,52 @@ pub const CLASSES: &[Class] = &[
         holds: |case| Doubt::Readings.decides(case),
     },
     Class {
+        name: "jwt-under-default-allow",
+        directions: &[Stricter],
+        consul: "With the default `allow`, a requirement on tokens is not enforced where the rule allows, and where it denies, \
+            only callers with a good token are denied.",
+        ours: "An allow needs the token under either default, and a deny denies with and without.",
+        why: "Consul's documentation asks for the default `deny` with tokens; what is written is enforced either way.",
+        holds: |case| {
+            case.world.default == Action::Allow
+                && translation::requires_token(case)
+                && translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case))
+        },
+    },
+    Class {
+        name: "unasked-token",
+        directions: &[Forwarded],
+        consul: "A valid token is taken out of the query of every request to a service if any intention of the service asks \
+            for its provider, and the query is written anew, its parameters in another order.",
+        ours: "It is taken out if the intention that governs the caller asks for the provider.",
+        why: "What no rule asks for is not looked for.",
+        holds: tokens::is_left_in_query,
+    },
+    Class {
+        name: "list-claim",
+        directions: &[Milder],
+        consul: "A claim that is a list never has the value that is asked for.",
+        ours: "A list has each of its texts as a value, as Consul documents it.",
+        why: "Groups and roles are lists in most tokens.",
+        holds: tokens::has_list_claim,
+    },
+    Class {
+        name: "no-crit",
+        directions: &[Stricter],
+        consul: "Ignores `crit` in a token's header.",
+        ours: "Refuses a token with it.",
+        why: "It says that who does not understand it must refuse the token (RFC 7515 §4.1.11).",
+        holds: |case| case.ours.status == 401 && tokens::any_header(case.ask, |header| header.get("crit").is_some()),
+    },
+    Class {
+        name: "clock-skew",
+        directions: &[Stricter, Milder],
+        consul: "Never hands `ClockSkewSeconds` to its proxies, which take 60.",
+        ours: "Takes what is written, else 30, which Consul writes into the entry.",
+        why: "It is what the author says.",
+        holds: tokens::is_within_skew,
+    },
+    Class {
         name: "source-order",
         directions: &[Stricter, Milder],
         consul: "An intention from any source to this service (precedence 8) and one from this source to any service (6) are \
@@ -132,7 +178,7 @@ impl Class {
     }
 }
 
-fn sidecars_verdict(case: &Case<'_>) -> Verdict {
+pub(super) fn sidecars_verdict(case: &Case<'_>) -> Verdict {
     match case.seen {
         Seen::Passed(_) => Verdict::Allow,
         Seen::Refused(_) | Seen::Redirected(_) => Verdict::Deny,
@@ -193,7 +239,7 @@ fn source_order(case: &Case<'_>) -> bool {
 
 fn name_as_pattern(case: &Case<'_>) -> bool {
     // Where what the other intention says is in doubt with us, it is certain there.
-    let known = translation::verdict(case).map_or(true, |it| it == sidecars_verdict(case));
+    let known = translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case));
     translation::is_covered_by_pattern(case) && known
 }
 

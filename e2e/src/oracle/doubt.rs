@@ -4,7 +4,7 @@ use portcullis_policy::Verdict;
 
 use super::ask::Ask;
 use super::compare::Case;
-use super::policy::{HeaderRule, HeaderTest, Permission, Rule};
+use super::policy::{HeaderRule, HeaderTest, Normalization, Permission, Rule};
 use super::target;
 
 /// What frameworks look for to take a request for one of another method.
@@ -26,12 +26,13 @@ pub enum Doubt {
 
 impl Doubt {
     /// Whether a permission is doubtful on a request in this way.
-    pub fn is_about(self, permission: &Permission, ask: &Ask) -> bool {
+    pub fn is_about(self, permission: &Permission, ask: &Ask, normalization: &Normalization) -> bool {
         let headers = &permission.headers;
         match self {
             Doubt::Path => {
                 let needs = permission.path.is_some() || headers.iter().any(|it| it.name == ":path");
-                needs && target::is_ambiguous(&ask.target)
+                let changed = normalization.disabled && target::is_changed_by_envoy(&ask.target);
+                needs && (changed || target::is_ambiguous(&ask.target))
             }
             Doubt::Alias => headers.iter().any(|it| has_alias(it, ask)),
             Doubt::Method => {
@@ -56,7 +57,7 @@ impl Doubt {
             None if case.ours.status == 400 => Some(permissions),
             None => None,
         };
-        asked.is_some_and(|asked| asked.iter().any(|it| self.is_about(it, case.ask)))
+        asked.is_some_and(|asked| asked.iter().any(|it| self.is_about(it, case.ask, &case.world.normalization)))
     }
 }
 

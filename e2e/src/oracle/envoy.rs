@@ -39,7 +39,7 @@ impl Sidecar {
         std::fs::write(&file, consul.bootstrap(service, admin)?)?;
         // One worker: once it has shown that it works by a policy, no other can still work by the one before. Connections
         // under an earlier policy are not used again, so they need not drain.
-        let arguments = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "1", "-l", "warning", "-c"];
+        let arguments = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "1", "-l", "error", "-c"];
         let process = Process::start(&Start {
             name: format!("envoy-{name}"),
             program: program.to_owned(),

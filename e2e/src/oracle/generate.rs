@@ -25,14 +25,14 @@ const SENT_METHODS: [&str; 13] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "get", "FOO", "Post"];
 
 /// Whether tokens are generated.
-const TOKENS: bool = false;
+const TOKENS: bool = true;
 
 /// How requests are normalised: mostly by default.
 pub fn normalization(random: &mut Rng) -> Normalization {
     if random.bool() {
         return Normalization::default();
     }
-    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"];
+    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_FORWARD"];
     let underscores = ["REJECT_REQUEST", "DROP_HEADER"];
     Normalization {
         disabled: random.u8(0..5) == 0,

@@ -107,7 +107,15 @@ impl Mesh {
         // An entry of a service holds the canary, and was written last: a sidecar that shows it knows all the others.
         let path = canary_path(self.generation);
         let (canary, default) = (&self.canary, self.default);
-        try_join_all(self.sidecars.iter_mut().map(|it| wait_for_canary(it, canary, default, &path))).await?;
+        try_join_all(self.sidecars.iter_mut().map(|sidecar| async {
+            // Where the entry demands a token, the canary has none.
+            if world.entry(&sidecar.service).is_some_and(|it| it.jwt.is_some()) {
+                wait_for_rule(sidecar, canary, &path).await
+            } else {
+                wait_for_canary(sidecar, canary, default, &path).await
+            }
+        }))
+        .await?;
         // No intention refers to the providers of before any more.
         for provider in std::mem::replace(&mut self.providers, world.providers) {
             self.consul.delete_entry("jwt-provider", &provider.name).await?;
@@ -195,4 +203,16 @@ async fn wait_for_canary(sidecar: &mut Sidecar, canary: &Caller, default: Action
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Waits until the sidecar's configuration holds the canary's rule, and for two answers on new connections after that: the
+/// worker has taken the configuration before it serves the second.
+async fn wait_for_rule(sidecar: &mut Sidecar, canary: &Caller, path: &str) -> Result<()> {
+    let quoted = format!("\"{path}\"");
+    sidecar.wait_for_listener(|listener| listener.to_string().contains(&quoted)).await?;
+    for _ in 0..2 {
+        let mut wire = canary.connect(sidecar.public()).await?;
+        wire.ask(b"GET / HTTP/1.1\r\nHost: canary\r\n\r\n").await?.context("the canary got no answer")?;
+    }
+    Ok(())
 }

@@ -28,6 +28,14 @@ pub fn is_ambiguous(target: &[u8]) -> bool {
         || has_telling_segment(&decoded)
 }
 
+/// Whether Envoy's normalisation changes a path that is not ambiguous: it holds an escape of a character that needs none, or
+/// a raw character that it escapes (consul-policy §6.1).
+pub fn is_changed_by_envoy(target: &[u8]) -> bool {
+    let path = path(without_authority(target));
+    let needless = |pair: &[u8]| hex(pair).is_some_and(|it| it.is_ascii_alphanumeric() || b"-._~".contains(&it));
+    path.windows(3).any(|it| it[0] == b'%' && needless(&it[1..])) || path.iter().any(|byte| b"\"<>^`{|}".contains(byte))
+}
+
 /// The same target with the letters of its escapes in upper case.
 pub fn with_upper_escapes(target: &str) -> String {
     let mut out = target.as_bytes().to_vec();
