@@ -105,6 +105,11 @@ impl Authority {
         &self.pem
     }
 
+    /// Its private key in PEM, for a real part that is to sign with it.
+    pub(crate) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from(self.certificate.clone())
     }

