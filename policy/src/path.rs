@@ -141,7 +141,9 @@ pub fn canonical<'a>(target: &'a str, rules: &Normalization) -> Result<Canonical
     let read = read(path, rules);
     // What the mesh refuses or sends elsewhere it does before anything else about the path matters.
     match (rules.escaped_slashes, &read) {
-        (EscapedSlashes::RejectRequest, _) | (EscapedSlashes::UnescapeAndRedirect, Err(_)) if has_escaped_slash(path) => {
+        (EscapedSlashes::RejectRequest, _) | (EscapedSlashes::UnescapeAndRedirect, Err(_))
+            if has_escaped_slash(path) =>
+        {
             Err(Ambiguous::EscapedSlash)
         }
         _ => read,
