@@ -81,8 +81,13 @@ fn gate_middlewares(gate: &GateConfig) -> Map<String, Value> {
         settings.insert("apiKeyHeader".to_owned(), json!(header));
     }
     let mut middlewares = Map::new();
-    if gate.client_certificate == ClientCertificate::VerifiedByTraefik {
-        settings.insert("clientCertificate".to_owned(), json!("verifiedByTraefik"));
+    let verified = match gate.client_certificate {
+        ClientCertificate::Off => None,
+        ClientCertificate::VerifiedByTraefik => Some("verifiedByTraefik"),
+        ClientCertificate::Verify => Some("verify"),
+    };
+    if let Some(verified) = verified {
+        settings.insert("clientCertificate".to_owned(), json!(verified));
         middlewares.insert("client-certificate".to_owned(), json!({ "passTLSClientCert": { "pem": true } }));
     }
     middlewares.insert("portcullis".to_owned(), json!({ "plugin": { &gate.plugin: settings } }));
