@@ -23,6 +23,7 @@ pub mod decide;
 pub mod explain;
 pub mod headers;
 pub mod identity;
+pub mod json;
 pub mod jwt;
 pub mod memory;
 pub mod model;
