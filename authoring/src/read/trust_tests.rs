@@ -3,7 +3,24 @@
 use serde_json::{Value, json};
 
 use super::*;
-use portcullis_policy::certificate::test_chains::{Holder, TRUST_DOMAIN, leaf_params, pem};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
+
+/// A self-signed certificate as PEM; a CA's unless it is `leaf`'s.
+fn certificate(name: &str) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    if name != "leaf" {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    }
+    let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let text = BASE64_STANDARD.encode(certificate.der());
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
 
 fn read(value: &Value) -> (Option<TrustBundle>, Vec<String>) {
     let entry = Node::new(value, "roots.json: ".to_owned());
@@ -30,39 +47,39 @@ fn ca_roots(roots: &[&str]) -> Value {
 
 fn peer(edit: impl FnOnce(&mut Value)) -> (Option<TrustBundle>, Vec<String>) {
     let mut entry = json!({"Kind": "peer-trust-bundle", "Name": "east", "TrustDomain": TRUST_DOMAIN,
-        "ExportedPartition": "blue", "RootPEMs": [pem(&Holder::root("root").der)]});
+        "ExportedPartition": "blue", "RootPEMs": [certificate("root")]});
     edit(&mut entry);
     read(&entry)
 }
 
 #[test]
 fn consul_s_answer_is_read_as_it_is_with_every_root_of_a_rotation() {
-    let (old, new) = (Holder::root("old"), Holder::root("new"));
-    let mut answer = ca_roots(&[&pem(&new.der), &pem(&old.der), &pem(&new.der)]);
+    let (old, new) = (certificate("old"), certificate("new"));
+    let mut answer = ca_roots(&[&new, &old, &new]);
     answer["TrustDomain"] = TRUST_DOMAIN.to_uppercase().into();
     let expected = TrustBundle {
         trust_domain: TRUST_DOMAIN.to_owned(),
         peer: None,
         partition: "default".to_owned(),
-        roots: vec![new.as_root(), old.as_root()],
+        roots: vec![CaRoot::from_pem(&new).unwrap(), CaRoot::from_pem(&old).unwrap()],
     };
     assert_eq!(read(&answer), (Some(expected), vec![]));
 }
 
 #[test]
 fn an_intermediate_of_the_answer_is_not_trusted() {
-    let (root, other) = (Holder::root("root"), Holder::root("other"));
-    let mut answer = ca_roots(&[&pem(&root.der)]);
-    answer["Roots"][0]["IntermediateCerts"] = json!([pem(&other.der)]);
+    let (root, other) = (certificate("root"), certificate("other"));
+    let mut answer = ca_roots(&[&root]);
+    answer["Roots"][0]["IntermediateCerts"] = json!([other]);
     let (bundle, problems) = read(&answer);
-    assert_eq!((bundle.unwrap().roots, problems), (vec![root.as_root()], vec![]));
+    assert_eq!((bundle.unwrap().roots, problems), (vec![CaRoot::from_pem(&root).unwrap()], vec![]));
 }
 
 #[test]
 fn a_root_that_cannot_be_read_is_left_out_and_the_others_stay() {
-    let root = Holder::root("root");
-    let good = pem(&root.der);
-    let leaf = pem(&root.issue(leaf_params()).der);
+    let root = certificate("root");
+    let good = root.clone();
+    let leaf = certificate("leaf");
     for (bad, why) in [
         (json!({"RootCert": "nonsense"}), "this is not one certificate in PEM"),
         (json!({"RootCert": leaf}), "not that of a CA for clients"),
@@ -74,7 +91,7 @@ fn a_root_that_cannot_be_read_is_left_out_and_the_others_stay() {
         let mut answer = ca_roots(&[&good]);
         answer["Roots"].as_array_mut().unwrap().push(bad.clone());
         let (bundle, problems) = read(&answer);
-        assert_eq!(bundle.unwrap().roots, [root.as_root()], "{bad}");
+        assert_eq!(bundle.unwrap().roots, [CaRoot::from_pem(&root).unwrap()], "{bad}");
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("error: roots.json: Roots[1]"), "{problems:?}");
         assert!(problems[0].contains(why), "{problems:?}");
@@ -94,7 +111,7 @@ fn a_domain_without_a_usable_root_is_known_and_trusts_nobody() {
 
 #[test]
 fn roots_are_bounded() {
-    let pems: Vec<_> = (0..=MAX_ROOTS).map(|n| pem(&Holder::root(&n.to_string()).der)).collect();
+    let pems: Vec<_> = (0..=MAX_ROOTS).map(|n| certificate(&n.to_string())).collect();
     let (bundle, problems) = read(&ca_roots(&pems.iter().map(String::as_str).collect::<Vec<_>>()));
     assert_eq!((bundle.unwrap().roots.len(), problems.len()), (MAX_ROOTS, 1));
     assert!(problems[0].contains("too many roots"), "{problems:?}");
@@ -103,7 +120,7 @@ fn roots_are_bounded() {
 #[test]
 fn without_a_trust_domain_there_is_no_bundle() {
     for domain in [json!(null), json!(""), json!(5), json!("a/b"), json!("a b"), json!("ä"), json!("a".repeat(256))] {
-        let mut answer = ca_roots(&[&pem(&Holder::root("root").der)]);
+        let mut answer = ca_roots(&[&certificate("root")]);
         answer["TrustDomain"] = domain.clone();
         let (bundle, problems) = read(&answer);
         assert_eq!(bundle, None, "{domain}");
@@ -124,7 +141,7 @@ fn a_peer_s_bundle_is_read_in_every_spelling() {
     );
     let (snake, problems) =
         read(&json!({"kind": "peer-trust-bundle", "peer_name": "east", "trust_domain": TRUST_DOMAIN,
-        "exported_partition": "blue", "root_pems": [pem(&Holder::root("root").der)]}));
+        "exported_partition": "blue", "root_pems": [certificate("root")]}));
     assert_eq!(problems, [""; 0]);
     assert_eq!((snake.as_ref().unwrap().peer.clone(), snake.unwrap().partition), (bundle.peer, bundle.partition));
     for absent in [json!(null), json!("")] {

@@ -13,17 +13,17 @@ use portcullis_policy::{
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::{Value, json};
 
-pub const TRUST_DOMAIN: &str = "td.consul";
+pub(crate) const TRUST_DOMAIN: &str = "td.consul";
 
 /// One question.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    pub source: Option<&'static str>,
-    pub destination: &'static str,
-    pub method: &'static str,
-    pub path: String,
-    pub headers: Vec<(String, String)>,
-    pub claims: BTreeMap<String, Value>,
+pub(crate) struct Asked {
+    pub(crate) source: Option<&'static str>,
+    pub(crate) destination: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) claims: BTreeMap<String, Value>,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -99,7 +99,7 @@ fn rule() -> impl Strategy<Value = SourceRule> {
 }
 
 /// At most one rule for each pair, as Consul stores them.
-pub fn policy() -> impl Strategy<Value = Policy> {
+pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let entry = (
         proptest::collection::btree_map(name(), (rule(), mode()), 1..4),
         option::weighted(0.2, requirement()),
@@ -126,7 +126,7 @@ pub fn policy() -> impl Strategy<Value = Policy> {
     })
 }
 
-pub fn asked() -> impl Strategy<Value = Asked> {
+pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let service = || prop_oneof![Just("a"), Just("b"), Just("d")];
     let headers = vec((pick(&["x-a", "x-b", "X-A", "x_a"]), pick(&["1", "2", "1,2", "x", "X"])), 0..4);
     let claims = prop_oneof![

@@ -11,10 +11,10 @@ use crate::generated::Asked;
 
 /// What comes of a question.
 #[derive(Debug, PartialEq)]
-pub struct Answer {
-    pub allowed: bool,
+pub(crate) struct Answer {
+    pub(crate) allowed: bool,
     /// A rule in shadow would have decided otherwise.
-    pub shadowed: bool,
+    pub(crate) shadowed: bool,
 }
 
 /// What a rule comes to.
@@ -39,7 +39,7 @@ impl Shadows {
     }
 }
 
-pub fn decide(policy: &Policy, asked: &Asked) -> Answer {
+pub(crate) fn decide(policy: &Policy, asked: &Asked) -> Answer {
     let default = policy.settings.default == Action::Allow;
     let mut shadows = Shadows::default();
     let said = said(policy, asked, default, &mut shadows);
