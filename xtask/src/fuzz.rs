@@ -144,7 +144,7 @@ fn run_target(project: &Project, target: &Target, programs: &Path, corpora: &Pat
     let mut program = Command::new(programs.join(name));
     program.arg(prefix).arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={}", target.max_len));
     program.args([format!("-timeout={TIMEOUT_SECONDS}"), format!("-rss_limit_mb={MEMORY_MIB}")]);
-    program.args(["-print_final_stats=1", "-use_value_profile=1"]).env("RUST_BACKTRACE", "0");
+    program.args(["-print_final_stats=1"]).env("RUST_BACKTRACE", "0");
     let dictionary = project.root.join("fuzz/libfuzzer/dictionaries").join(format!("{name}.dict"));
     if dictionary.is_file() {
         program.arg(format!("-dict={}", dictionary.display()));
