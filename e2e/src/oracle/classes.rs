@@ -112,11 +112,11 @@ pub const CLASSES: &[Class] = &[
     Class {
         name: "unasked-token",
         directions: &[Forwarded],
-        consul: "A valid token is taken out of the query of every request to a service if any intention of the service asks \
-            for its provider, and the query is written anew, its parameters in another order.",
-        ours: "It is taken out if the intention that governs the caller asks for the provider.",
+        consul: "A valid token is taken out of every request to a service, and its payload forwarded, if any intention of the \
+            service asks for its provider; the query is written anew, its parameters in another order.",
+        ours: "Done if the rule that decides asks for the provider.",
         why: "What no rule asks for is not looked for.",
-        holds: tokens::is_left_in_query,
+        holds: tokens::is_left_alone,
     },
     Class {
         name: "list-claim",
@@ -136,7 +136,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "clock-skew",
-        directions: &[Stricter, Milder],
+        directions: &[Stricter, Milder, Forwarded],
         consul: "Never hands `ClockSkewSeconds` to its proxies, which take 60.",
         ours: "Takes what is written, else 30, which Consul writes into the entry.",
         why: "It is what the author says.",

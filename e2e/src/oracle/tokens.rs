@@ -8,7 +8,7 @@ use super::ask::Ask;
 use super::classes::sidecars_verdict;
 use super::compare::Case;
 use super::mesh::Seen;
-use super::ours::{Engine, forwarded, seconds};
+use super::ours::{Engine, forwarded, forwarded_values, seconds, values};
 use super::provider::{Location, Provider};
 use super::target;
 
@@ -62,8 +62,9 @@ pub fn has_list_claim(case: &Case<'_>) -> bool {
     changed && under() == Some(sidecars_verdict(case))
 }
 
-/// Whether what we forward differs from what the sidecar does by tokens in the query only.
-pub fn is_left_in_query(case: &Case<'_>) -> bool {
+/// Whether what we forward differs from what the sidecar does by tokens only that we did not look at: those in the query are
+/// still there, and headers with tokens or their payload are as they came, or were never to come in.
+pub fn is_left_alone(case: &Case<'_>) -> bool {
     let Seen::Passed(arrived) = case.seen else { return false };
     let mut ours = forwarded(case.ask, case.ours);
     for place in case.world.providers.iter().flat_map(Provider::places) {
@@ -71,7 +72,12 @@ pub fn is_left_in_query(case: &Case<'_>) -> bool {
             ours = without_parameter(&ours, &name);
         }
     }
-    parameters(&ours) == parameters(&arrived.target)
+    let untouched = case.headers_forwarded_differently(arrived).iter().all(|name| {
+        let ours = forwarded_values(case.ask, case.ours, name);
+        let payload = |it: &Provider| it.forwarding.as_ref().is_some_and(|(header, _)| header == name);
+        ours == values(case.ask, name) || ours.is_empty() && case.world.providers.iter().any(payload)
+    });
+    untouched && parameters(&ours) == parameters(&arrived.target)
 }
 
 /// Path and parameters: those that say nothing left out, the others in an order of their own, for the sidecar writes the
@@ -80,7 +86,8 @@ fn parameters(target: &str) -> (String, Vec<String>) {
     let target = target::with_upper_escapes(target);
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let said = query.split('&').map(|it| it.trim_end_matches('=')).filter(|it| !it.is_empty());
-    let mut parameters: Vec<_> = said.map(str::to_owned).collect();
+    // Of what the generator escapes in queries, the sidecar writes this without need.
+    let mut parameters: Vec<_> = said.map(|it| it.replace("%2E", ".")).collect();
     parameters.sort();
     (path.to_owned(), parameters)
 }
