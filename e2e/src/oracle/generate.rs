@@ -32,7 +32,7 @@ pub fn normalization(random: &mut Rng) -> Normalization {
     if random.bool() {
         return Normalization::default();
     }
-    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_FORWARD"];
+    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"];
     let underscores = ["REJECT_REQUEST", "DROP_HEADER"];
     Normalization {
         disabled: random.u8(0..5) == 0,
