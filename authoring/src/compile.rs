@@ -12,7 +12,7 @@ use portcullis_policy::{
     problem::{Problem, Severity},
     snapshot::{
         Writer,
-        record::{Body, IntentionRecord, Key, Settings},
+        record::{Key, Settings},
     },
 };
 
@@ -24,21 +24,12 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
     let mut problems = Vec::new();
     let mut writer = Writer::default();
 
-    for ((destination, source), record) in intentions::records(policy, &mut problems) {
-        let key = Key::Intention { destination: destination.into(), source: source.into() };
-        if writer.add(key, &record).is_err() {
-            problems.push(too_large(&record.rule, "the rule", "split the destination, or use fewer permissions"));
-            // A broken record is small: this cannot fail again unless the name itself is too long, which readers refuse.
-            let _ = writer.add(key, &IntentionRecord { body: Body::Broken, jwt: None, ..record });
-        }
-    }
+    intentions::add(policy, &mut writer, &mut problems);
     let destinations = intentions::destinations(policy);
     for (destination, record) in &destinations {
         let _ = writer.add(Key::Destination(Name::from(*destination)), record);
     }
-    for (id, record) in identities::api_keys(policy, &mut problems) {
-        let _ = writer.add(Key::ApiKey(id), &record);
-    }
+    identities::add_api_keys(policy, &mut writer, &mut problems);
     let settings = Settings {
         default: policy.settings.default,
         trust_domains: identities::local_trust_domains(policy),

@@ -1,16 +1,16 @@
-//! Every case of `testdata/decisions`, natively. The built plugin runs the same files (`plugin/tests`).
+//! Every policy test file of `testdata`, natively. The built plugin and the module for browsers run the same files.
 
-use std::{fs, path::Path};
+#[path = "../../testdata/files.rs"]
+mod files;
+
+use std::fs;
 
 use portcullis_authoring::cases::CaseFile;
 
 #[test]
 fn every_documented_decision_holds() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/decisions");
     let (mut n_requests, mut failures) = (0, Vec::new());
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    for (name, path) in files::all() {
         let file: CaseFile = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let runner = file.runner(&name).unwrap();

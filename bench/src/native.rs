@@ -2,20 +2,17 @@
 
 use std::hint::black_box;
 
+use anyhow::{Result, ensure};
 use portcullis_policy::{Certificate, Certified, Request, Snapshot, Verdict, decide};
 
 use crate::measure::Series;
 use crate::subject::{Asked, Layer, certificate, requests, snapshot};
 
-/// Requests of a round.
-const REQUESTS: usize = 16_384;
+/// Requests of a turn.
+const TURN: usize = 16_384;
 
 /// One policy with its requests.
 pub(crate) struct Native {
-    /// Of the intentions.
-    pub(crate) layer: Layer,
-    /// How many there are.
-    pub(crate) n_intentions: usize,
     /// What was measured.
     pub(crate) series: Series,
     snapshot: Snapshot<Vec<u8>>,
@@ -23,26 +20,26 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Compiles the policy and makes the requests.
-    pub(crate) fn new(layer: Layer, n_intentions: usize) -> anyhow::Result<Self> {
-        let requests = requests(n_intentions, REQUESTS);
-        let requests = requests.into_iter().map(|asked| (certificate(&asked.caller), asked)).map(|(a, b)| (b, a));
+    /// Compiles the policy and makes so many different requests, which are asked in turn.
+    pub(crate) fn new(layer: Layer, n_intentions: usize, n_requests: usize) -> Result<Self> {
+        let requests = requests(n_intentions, n_requests);
+        let requests = requests.into_iter().map(|asked| {
+            let certificate = certificate(&asked.caller);
+            (asked, certificate)
+        });
         let snapshot = Snapshot::open(snapshot(layer, n_intentions))?;
-        let it = Self { layer, n_intentions, series: Series::default(), snapshot, requests: requests.collect() };
-        // What is measured must be what is meant.
+        let it = Self { series: Series::default(), snapshot, requests: requests.collect() };
+        // What is measured must be what is meant: a quarter meets an intention, and about half of those are allowed.
         let allowed = it.requests.iter().filter(|request| it.ask(request) == Verdict::Allow).count();
-        anyhow::ensure!(
-            (REQUESTS / 8..REQUESTS / 2).contains(&allowed),
-            "{allowed} of {REQUESTS} requests are allowed"
-        );
+        ensure!((n_requests / 16..n_requests / 4).contains(&allowed), "{allowed} of {n_requests} requests are allowed");
         Ok(it)
     }
 
-    /// One round.
-    pub(crate) fn round(&mut self) {
+    /// One turn.
+    pub(crate) fn turn(&mut self) {
         let mut series = std::mem::take(&mut self.series);
-        series.round(self.requests.len(), || {
-            for request in &self.requests {
+        series.round(TURN, || {
+            for request in self.requests.iter().cycle().take(TURN) {
                 black_box(self.ask(request));
             }
         });
@@ -52,8 +49,8 @@ impl Native {
     fn ask(&self, (asked, certificate): &(Asked, Certificate)) -> Verdict {
         let request = Request {
             destination: &asked.destination,
-            method: "GET",
             uri: asked.uri,
+            host: "shop.example",
             certificate: Certified::Verified(certificate),
             now: 1,
             ..Request::default()

@@ -2,8 +2,8 @@
 
 use portcullis_authoring::compile;
 use portcullis_policy::{
-    Action, Certificate, Policy, PolicySettings,
-    model::{Intention, Mode, PathMatch, Permission, ServiceName, Source, SourceRule},
+    Action, Certificate, Mode, Policy, PolicySettings,
+    model::{Intention, PathMatch, Permission, ServiceName, Source, SourceRule},
     spiffe::Workload,
 };
 
@@ -13,6 +13,9 @@ use crate::measure::Numbers;
 pub(crate) const TRUST_DOMAIN: &str = "11111111-2222-3333-4444-555555555555.consul";
 /// Sources of one destination.
 const SOURCES: usize = 10;
+/// Sources of every destination.
+pub(crate) const COMMON: usize = 4;
+
 /// A destination's protocol decides what its intentions may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layer {
@@ -39,11 +42,15 @@ impl Layer {
     }
 }
 
-fn destination(index: usize) -> String {
+pub(crate) fn destination(index: usize) -> String {
     format!("service-{index:06}")
 }
 
-fn caller(destination: usize, index: usize) -> String {
+/// A source of a destination: some call all of them, the others are its own.
+pub(crate) fn caller(destination: usize, index: usize) -> String {
+    if index < COMMON {
+        return format!("common-{index}");
+    }
     format!("caller-{:06}", (destination * 7 + index * 13) % 1_000_000)
 }
 
@@ -89,24 +96,28 @@ fn permission(action: Action, prefix: &str, methods: &[&str]) -> Permission {
     }
 }
 
-/// Requests in random order: a half meets an intention, a quarter has a caller and a quarter a destination of which no
-/// intention speaks. The strangers are many, so that no two requests of a small policy are alike either.
+/// Requests: one that meets an intention, then three of which no intention speaks, by a strange caller or to a strange
+/// destination; the pairs that are met follow each other in random order and all have their turn. So even of ten
+/// intentions none is asked for again while the snapshot still remembers it, and policies of all sizes do the same work.
 pub(crate) fn requests(n_intentions: usize, n_requests: usize) -> Vec<Asked> {
     let mut numbers = Numbers(7);
-    let n_destinations = n_intentions.div_ceil(SOURCES);
+    let mut order: Vec<usize> = (0..n_intentions).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, numbers.below(at + 1));
+    }
     // What is asked is made in the order in which it is used: a real request is in the cache as well.
-    let mut request = |_| {
-        let at = numbers.below(n_destinations);
-        let known = caller(at, numbers.below(SOURCES.min(n_intentions - at * SOURCES)));
-        let stranger = numbers.below(1_000_000);
+    let request = |index: usize| {
+        let pair = order[index / 4 % order.len()];
+        let (at, stranger) = (pair / SOURCES, numbers.below(1_000_000));
+        let known = caller(at, pair % SOURCES);
         let uri = ["/v1/items/17?full=1", "/v1/admin", "/health", "/elsewhere"][numbers.below(4)];
-        match numbers.below(4) {
-            0 => Asked { caller: format!("stranger-{stranger}"), destination: destination(at), uri },
-            1 => Asked { caller: known, destination: format!("unknown-{stranger}"), uri },
-            _ => Asked { caller: known, destination: destination(at), uri },
+        match (index % 4, stranger % 2) {
+            (0, _) => Asked { caller: known, destination: destination(at), uri },
+            (_, 0) => Asked { caller: format!("stranger-{stranger}"), destination: destination(at), uri },
+            (_, _) => Asked { caller: known, destination: format!("unknown-{stranger}"), uri },
         }
     };
-    (0..n_requests).map(&mut request).collect()
+    (0..n_requests).map(request).collect()
 }
 
 /// The SPIFFE ID of a caller.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,6 +15,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderMap};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -70,6 +72,17 @@ impl Client {
     pub fn tls(address: SocketAddr, authority: &Authority, identity: Option<&Identity>) -> Result<Client> {
         let connector = TlsConnector::from(client_configuration(authority, identity)?);
         Ok(Client { address, tls: Some(connector) })
+    }
+
+    /// The same way with TLS asking for this protocol (ALPN), such as `h2`; without TLS nothing is asked.
+    #[must_use]
+    pub fn with_protocol(&self, protocol: &[u8]) -> Client {
+        let tls = self.tls.as_ref().map(|connector| {
+            let mut configuration = ClientConfig::clone(connector.config());
+            configuration.alpn_protocols = vec![protocol.to_vec()];
+            TlsConnector::from(Arc::new(configuration))
+        });
+        Client { address: self.address, tls }
     }
 
     /// An open byte stream to `host`.

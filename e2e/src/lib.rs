@@ -7,13 +7,18 @@
 //! ```
 //!
 //! [`world`] puts it together; `tests/` prove what the product promises, `src/bin/demo.rs` shows it to a newcomer and
-//! `src/bin/bench.rs` measures its cost. Nothing here decides anything: the verdicts come from the real parts only.
+//! `src/bin/bench.rs` measures its cost. The verdicts come from the real parts; [`mutation`] and [`bypass`] put the same
+//! requests to the policy core as well.
 
 pub mod backend;
 pub mod bench;
+pub mod bypass;
 pub mod certificates;
 pub mod client;
+pub mod echo;
+pub mod guarded;
 pub mod load;
+pub mod mutation;
 pub mod nothing;
 pub mod oracle;
 pub mod parts;
@@ -24,4 +29,6 @@ pub mod report;
 pub mod sidecar;
 pub mod tour;
 pub mod traefik;
+pub mod wire;
+pub mod wire2;
 pub mod world;

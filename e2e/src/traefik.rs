@@ -88,20 +88,21 @@ pub struct Traefik {
     options: Options,
     secure: SocketAddr,
     plain: SocketAddr,
+    lenient: SocketAddr,
     internal: SocketAddr,
 }
 
 impl Traefik {
     /// Starts it and waits until it answers on its internal entry point.
     pub async fn start(options: Options) -> Result<Traefik> {
-        let (secure, plain, internal) = (ports::free()?, ports::free()?, ports::free()?);
+        let (secure, plain, lenient, internal) = (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         fs::create_dir_all(&options.folder)?;
         for plugin in &options.plugins {
             lay_out(&options.folder, plugin)?;
         }
         let file = options.folder.join("traefik.yml");
         // JSON is YAML: what Traefik reads stays plain data here, without quoting by hand.
-        let configuration = static_configuration(&options, secure, plain, internal);
+        let configuration = static_configuration(&options, [secure, plain, lenient, internal]);
         fs::write(&file, serde_json::to_string_pretty(&configuration)?)?;
         let process = Process::start(&Start {
             name: "traefik".to_owned(),
@@ -111,7 +112,7 @@ impl Traefik {
             directory: options.folder.clone(),
             log: options.folder.join("traefik.log"),
         })?;
-        let mut traefik = Traefik { process, options, secure, plain, internal };
+        let mut traefik = Traefik { process, options, secure, plain, lenient, internal };
         let deadline = Instant::now() + START_PATIENCE;
         while traefik.internal("/ping").await.is_err() {
             traefik.process.must_run()?;
@@ -136,6 +137,12 @@ impl Traefik {
     /// The plain entry point, `web`.
     pub fn plain(&self) -> SocketAddr {
         self.plain
+    }
+
+    /// The entry point `lenient`: like `websecure`, and Traefik leaves paths as they came. Attacks that its defaults would
+    /// clean away reach the plugin here.
+    pub fn lenient(&self) -> SocketAddr {
+        self.lenient
     }
 
     /// Traefik's own log, JSON lines.
@@ -216,7 +223,7 @@ impl Traefik {
     }
 }
 
-fn static_configuration(options: &Options, secure: SocketAddr, plain: SocketAddr, internal: SocketAddr) -> Value {
+fn static_configuration(options: &Options, [secure, plain, lenient, internal]: [SocketAddr; 4]) -> Value {
     let mut plugins = serde_json::Map::new();
     for plugin in &options.plugins {
         let policy = plugin.policy.iter().map(|folder| format!("{}:{GUEST_POLICY}:ro", folder.display()));
@@ -232,6 +239,8 @@ fn static_configuration(options: &Options, secure: SocketAddr, plain: SocketAddr
                 "address": plain.to_string(),
                 "forwardedHeaders": {"trustedIPs": if options.trusts_local_front { vec!["127.0.0.1/32"] } else { vec![] }},
             },
+            // Everything else is as `websecure` has it.
+            "lenient": {"address": lenient.to_string(), "http": {"sanitizePath": false}},
             "internal": {"address": internal.to_string()},
         },
         "api": {"insecure": false},

@@ -191,7 +191,7 @@ fn by_key<'a, R: ReadAt>(snapshot: &Snapshot<R>, key: PresentedKey<'_>) -> Resul
     };
     let key = KeyText::parse(text).ok_or(Refusal::InvalidKey)?;
     let record = snapshot.api_key(key.id)?.ok_or(Refusal::InvalidKey)?;
-    if !api_key::verify(&record.salt, &record.hash, key.secret) {
+    if !record.hash.is_some_and(|hash| api_key::verify(&record.salt, &hash, key.secret)) {
         return Err(Refusal::InvalidKey);
     }
     Ok(Some(Cow::Owned(record.source.into())))

@@ -138,6 +138,24 @@ impl fmt::Display for Ambiguous {
 /// bytes that Envoy encodes encoded; then slashes as the mesh wants them. Idempotent.
 pub fn canonical<'a>(target: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambiguous> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let read = read(path, rules);
+    // What the mesh refuses or sends elsewhere it does before anything else about the path matters.
+    match (rules.escaped_slashes, &read) {
+        (EscapedSlashes::RejectRequest, _) | (EscapedSlashes::UnescapeAndRedirect, Err(_))
+            if has_escaped_slash(path) =>
+        {
+            Err(Ambiguous::EscapedSlash)
+        }
+        _ => read,
+    }
+}
+
+fn has_escaped_slash(path: &str) -> bool {
+    let escapes = path.as_bytes().windows(3).filter(|it| it.first() == Some(&b'%'));
+    escapes.into_iter().any(|it| it.eq_ignore_ascii_case(b"%2f") || it.eq_ignore_ascii_case(b"%5c"))
+}
+
+fn read<'a>(path: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambiguous> {
     if !path.starts_with('/') {
         return Err(Ambiguous::NotAbsolute);
     }

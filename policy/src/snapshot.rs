@@ -18,7 +18,7 @@ mod write;
 
 pub use self::{
     layout::{HEADER_LEN, peek},
-    write::{Writer, WriterFull},
+    write::{NotAdded, Writer},
 };
 
 use std::{borrow::Cow, net::IpAddr, rc::Rc};
@@ -242,10 +242,9 @@ impl<R: ReadAt> Snapshot<R> {
         if let Some(known) = recent.get(hash, &key) {
             return Ok(known);
         }
-        let (found, len) = match self.lookup(hash, &key)? {
-            Some((record, len)) => (Some(Rc::new(record)), len),
-            None => (None, 0),
-        };
+        let frame = self.find(hash, &key)?;
+        let len = frame.as_ref().map_or(0, |frame| frame.payload().len());
+        let found = frame.map(|frame| decode(&frame).map(Rc::new)).transpose()?;
         recent.keep(hash, key, found.clone(), len);
         Ok(found)
     }
@@ -256,18 +255,18 @@ impl<R: ReadAt> Snapshot<R> {
             return Ok(None);
         }
         let key = key.encode();
-        Ok(self.lookup(hash(&key), &key)?.map(|(record, _)| record))
+        self.find(hash(&key), &key)?.map(|frame| decode(&frame)).transpose()
     }
 
-    /// The record with this key, and the length of its payload.
-    fn lookup<T: DeserializeOwned>(&self, hash: u64, key: &[u8]) -> Result<Option<(T, usize)>, SnapshotError> {
+    /// The record with this key.
+    fn find(&self, hash: u64, key: &[u8]) -> Result<Option<RecordFrame<'_>>, SnapshotError> {
         // Bounded by the number of pages; the writer keeps chains short (`layout::MAX_CHAIN`).
         for step in 0..layout::MAX_CHAIN {
             let page = self.page(self.header.page_index(hash, step))?;
             for slot in page.slots().filter(|slot| slot.tag == layout::tag(hash)) {
                 let frame = self.record(slot.offset)?;
                 if frame.key() == key {
-                    return Ok(Some((decode(&frame)?, frame.payload().len())));
+                    return Ok(Some(frame));
                 }
             }
             if !page.overflows() {

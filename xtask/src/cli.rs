@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::test::Scope;
+use crate::{fuzz::Plan, test::Scope};
 
 /// Printed by `cargo xtask`, `cargo xtask help` and after a command line that was not understood.
 pub(crate) const HELP: &str = "\
@@ -18,10 +18,14 @@ Usage: cargo xtask <command>
                         --fast         only formatting, lints, unit tests and the built plugin in wasmtime
                         --only <step>  one step by its name
                         --bless        rewrites xtask/policy-dependencies.txt instead of comparing with it
+  fuzz [targets..]      hostile input at every border, by libFuzzer; all targets or the named ones
+                        --seconds <n>  how long each is run [60]
+                        --jobs <n>     targets at once [one for each processor]
+  bench [..]            the cost of a decision, then of a request on real Traefik; further arguments go to the latter
+                        --only policy  the cost of a decision alone
   oracle [options]      the policy engine beside real Consul and Envoy on generated policies and requests
                         --requests <n> at least so many [100000]
                         --seed <n>     another run than the last one
-  bench [names..]       the cost of a request, measured on real Traefik; all cases or the named ones
   wasm                  builds the plugin into dist/plugin.wasm and holds it to its size budget
   dist                  packs dist/portcullis-plugin.zip for Traefik's plugin catalog
   tools                 provides the real parts and says where each is
@@ -53,6 +57,8 @@ pub(crate) enum Command {
     Demo(Vec<OsString>),
     /// Run the benchmark with these arguments.
     Bench(Vec<OsString>),
+    /// Fuzz.
+    Fuzz(Plan),
     /// Compare the engine with Consul and Envoy: how many requests, and the seed.
     Oracle(u64, Option<u64>),
     /// Run the checks.
@@ -74,7 +80,7 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         "bench" => return Ok(Command::Bench(arguments.raw_args()?.collect())),
         _ => {}
     }
-    let mut scope = Scope::default();
+    let (mut scope, mut plan) = (Scope::default(), Plan::default());
     let (mut requests, mut seed) = (ORACLE_REQUESTS, None);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -82,6 +88,9 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
             Arg::Long("fast") if name == "test" => scope.fast = true,
             Arg::Long("bless") if name == "test" => scope.bless = true,
             Arg::Long("only") if name == "test" => scope.only = Some(arguments.value()?.string()?),
+            Arg::Long("seconds") if name == "fuzz" => plan.seconds = arguments.value()?.parse()?,
+            Arg::Long("jobs") if name == "fuzz" => plan.jobs = arguments.value()?.parse()?,
+            Arg::Value(target) if name == "fuzz" => plan.targets.push(target.string()?),
             Arg::Long("requests") if name == "oracle" => requests = arguments.value()?.parse()?,
             Arg::Long("seed") if name == "oracle" => seed = Some(arguments.value()?.parse()?),
             other => return Err(other.unexpected()),
@@ -92,6 +101,7 @@ pub(crate) fn parse(mut arguments: Parser) -> Result<Command, lexopt::Error> {
         "wasm" => Ok(Command::Wasm),
         "dist" => Ok(Command::Dist),
         "tools" => Ok(Command::Tools),
+        "fuzz" => Ok(Command::Fuzz(plan)),
         "oracle" => Ok(Command::Oracle(requests, seed)),
         "test" => Ok(Command::Test(scope)),
         "tidy" => Ok(Command::Tidy),
@@ -129,8 +139,15 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_takes_targets_and_a_time() {
+        let plan = Plan { targets: vec!["path".to_owned()], seconds: 5, jobs: 1 };
+        assert_eq!(parsed(&["fuzz", "path", "--seconds", "5", "--jobs=1"]), Ok(Command::Fuzz(plan)));
+        assert!(parsed(&["fuzz", "--seconds", "x"]).is_err());
+    }
+
+    #[test]
     fn every_command_is_in_the_help() {
-        for name in ["demo", "test", "oracle", "bench", "wasm", "dist", "tools", "tidy", "help"] {
+        for name in ["demo", "test", "fuzz", "oracle", "bench", "wasm", "dist", "tools", "tidy", "help"] {
             assert!(HELP.contains(&format!("\n  {name} ")), "{name}");
         }
     }

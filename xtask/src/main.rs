@@ -10,6 +10,7 @@ mod cli;
 mod deny;
 mod dist;
 mod edge;
+mod fuzz;
 mod policy_dependencies;
 mod project;
 mod run;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line asked for. The demo and the benchmark replace this process, so they never return `Ok`.
+/// Does what the command line asked for. The demo replaces this process, so it never returns `Ok`.
 fn perform(command: Command) -> anyhow::Result<()> {
     if matches!(command, Command::Help) {
         writeln!(std::io::stdout(), "{}", cli::HELP)?;
@@ -54,6 +55,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Tools => tools::provide(&project),
         Command::Demo(arguments) => edge::demo(&project, &arguments),
         Command::Bench(arguments) => edge::bench(&project, &arguments),
+        Command::Fuzz(plan) => fuzz::fuzz(&project, &plan),
         Command::Oracle(requests, seed) => test::oracle(&project, requests, seed),
         Command::Test(scope) => test::run(&project, &scope),
         Command::Tidy => tidy::check(&project),

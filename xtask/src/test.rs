@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::{deny, edge, policy_dependencies, project::Project, run, tidy, tools, wasm};
+use crate::{deny, edge, fuzz, policy_dependencies, project::Project, run, tidy, tools, wasm};
 
 /// What is to be run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,12 @@ pub(crate) struct Scope {
 /// The crate whose tests run real parts; its folder too.
 const END_TO_END: &str = "e2e";
 
+/// The test that needs the module for browsers; it has a step of its own.
+const CONSOLE_TEST: &str = "browser";
+
+/// How long the step `fuzz` runs each target.
+const SMOKE_SECONDS: u32 = 20;
+
 /// A check.
 struct Step {
     /// The name for `--only`.
@@ -33,7 +39,7 @@ struct Step {
     run: fn(&Project, &Scope) -> Result<()>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step { name: "format", title: "formatting", fast: true, run: format },
     Step {
         name: "tidy",
@@ -56,6 +62,8 @@ const STEPS: [Step; 10] = [
         run: |project, _| wasm::build_within_budget(project).map(drop),
     },
     Step { name: "unit", title: "unit tests, and the built plugin in wasmtime", fast: true, run: unit },
+    Step { name: "console", title: "the core for browsers on every policy test file", fast: true, run: console },
+    Step { name: "fuzz", title: "a first look at every fuzz target", fast: false, run: smoke },
     Step { name: "doc", title: "documentation", fast: false, run: doc },
     Step { name: "deny", title: "licences and sources of crates", fast: false, run: |project, _| deny::check(project) },
     Step { name: "e2e", title: "end to end with real parts", fast: false, run: end_to_end },
@@ -118,11 +126,25 @@ fn doc(project: &Project, _: &Scope) -> Result<()> {
 fn unit(project: &Project, scope: &Scope) -> Result<()> {
     let mut test = cargo_test(project, scope.fast)?;
     test.args(["--lib", "--bins"]);
-    for name in integration_tests(project)?.others {
+    for name in integration_tests(project)?.others.into_iter().filter(|name| name != CONSOLE_TEST) {
         test.args(["--test", &name]);
     }
     run::check(&mut test)?;
     run::check(cargo_test(project, scope.fast)?.arg("--doc"))
+}
+
+/// The module for browsers, run by wasmtime beside the native engine.
+fn console(project: &Project, _: &Scope) -> Result<()> {
+    let module = wasm::build_console(project)?;
+    let mut test = run::cargo(project);
+    // As in [`unit`]: chosen by target, so that nothing is compiled twice.
+    test.args(["test", "--workspace", "--test", CONSOLE_TEST]).env("PORTCULLIS_REQUIRE", "1");
+    run::check(test.env("PORTCULLIS_CONSOLE", module))
+}
+
+/// Long enough to meet what a change broke on the way to the seeds; `cargo xtask fuzz` is for more.
+fn smoke(project: &Project, _: &Scope) -> Result<()> {
+    fuzz::fuzz(project, &fuzz::Plan { seconds: SMOKE_SECONDS, ..fuzz::Plan::default() })
 }
 
 /// The end-to-end tests, one at a time: each measures or loads real processes on the same few processors.

@@ -27,6 +27,9 @@ pub(crate) const BUDGET: u64 = 400_000;
 /// The target that Traefik's plugin host runs.
 pub(crate) const TARGET: &str = "wasm32-wasip1";
 
+/// The target that browsers run.
+const BROWSER: &str = "wasm32-unknown-unknown";
+
 /// Rustup retries a server that does not answer for minutes; its download takes seconds.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -50,7 +53,7 @@ pub(crate) fn build_within_budget(project: &Project) -> Result<PathBuf> {
 /// Builds the module, copies it to `dist/plugin.wasm` and prints its size. Returns its path. The demo and single tests
 /// take this one: who tries something out is told of a module that is too large, but not kept from it.
 pub(crate) fn build(project: &Project) -> Result<PathBuf> {
-    let library = standard_library(project)?;
+    let library = standard_library(project, TARGET)?;
     let mut command = run::cargo(project);
     // `--crate-type`: cargo links a library of several types without LTO (`cargo::core::compiler::lto`), and tests
     // want the plugin as a Rust library too. Without LTO it is a fifth larger (290 KB against 240 KB).
@@ -75,10 +78,33 @@ pub(crate) fn build(project: &Project) -> Result<PathBuf> {
     Ok(module)
 }
 
+/// Builds the policy core for browsers, copies it to `dist/console.wasm` and prints its size. Returns its path.
+pub(crate) fn build_console(project: &Project) -> Result<PathBuf> {
+    let library = standard_library(project, BROWSER)?;
+    let mut command = run::cargo(project);
+    command.args(["rustc", "--package", "portcullis-console", "--lib", "--crate-type", "cdylib"]);
+    command.args(["--profile", "wasm", "--target", BROWSER]);
+    let folder = target_folder(project, &library);
+    command.env("CARGO_TARGET_DIR", &folder);
+    let mut flags = remapped(project);
+    if let StandardLibrary::Source(source) = &library {
+        // Nothing of a C library, and the target's own linker is the toolchain's.
+        command.args(["-Z", "build-std=std,panic_abort"]).envs(source.environment());
+        flags.push(source.remapped());
+    }
+    let users = env::var("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS").ok();
+    run::check(command.env("CARGO_ENCODED_RUSTFLAGS", encoded(users, &flags)))?;
+    let built = folder.join(BROWSER).join("wasm").join("portcullis_console.wasm");
+    let module = project.dist().join("console.wasm");
+    let size = publish(&built, &module)?;
+    run::say(&format!("{}: {size} bytes", project.shown(&module)));
+    Ok(module)
+}
+
 /// Clippy on the plugin as it is built for Traefik; `false` where only the source route is open (its clippy would
 /// check the whole standard library too).
 pub(crate) fn clippy(project: &Project) -> Result<bool> {
-    let library = standard_library(project)?;
+    let library = standard_library(project, TARGET)?;
     if matches!(library, StandardLibrary::Source(_)) {
         return Ok(false);
     }
@@ -89,41 +115,41 @@ pub(crate) fn clippy(project: &Project) -> Result<bool> {
 }
 
 /// Finds a standard library, fetching it if need be. `PORTCULLIS_WASM_STD` forces one route.
-fn standard_library(project: &Project) -> Result<StandardLibrary> {
+fn standard_library(project: &Project, target: &str) -> Result<StandardLibrary> {
     let forced = env::var("PORTCULLIS_WASM_STD").unwrap_or_default();
     match forced.as_str() {
         "" => {}
         "target" => {
             ensure!(
-                installed(project)? || installed_by_rustup(),
-                "the active toolchain has no standard library for {TARGET}, and `rustup target add {TARGET}` failed"
+                installed(project, target)? || installed_by_rustup(target),
+                "the active toolchain has no standard library for {target}, and `rustup target add {target}` failed"
             );
             return Ok(StandardLibrary::Target);
         }
         "source" => return Ok(StandardLibrary::Source(Source::provide(project)?)),
         other => bail!("PORTCULLIS_WASM_STD is `{other}`: expected `target` or `source`"),
     }
-    if installed(project)? {
+    if installed(project, target)? {
         return Ok(StandardLibrary::Target);
     }
     // Before rustup, which may take its whole time limit on a machine that can reach no server.
     if let Some(source) = Source::cached(project)? {
         return Ok(StandardLibrary::Source(source));
     }
-    if installed_by_rustup() {
+    if installed_by_rustup(target) {
         return Ok(StandardLibrary::Target);
     }
-    run::say(&format!("rustup cannot install {TARGET}: taking the standard library's source from Debian"));
+    run::say(&format!("rustup cannot install {target}: taking the standard library's source from Debian"));
     let source = Source::provide(project).with_context(|| {
-        format!("no standard library for {TARGET}; where rustup works, run `rustup target add {TARGET}`")
+        format!("no standard library for {target}; where rustup works, run `rustup target add {target}`")
     })?;
     Ok(StandardLibrary::Source(source))
 }
 
 /// Whether the active toolchain has the target's standard library.
-fn installed(project: &Project) -> Result<bool> {
+fn installed(project: &Project, target: &str) -> Result<bool> {
     let mut command = run::program(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    command.current_dir(&project.root).args(["--print", "target-libdir", "--target", TARGET]);
+    command.current_dir(&project.root).args(["--print", "target-libdir", "--target", target]);
     let folder = run::output(&mut command)?;
     // Rustc names the folder also when it is not there.
     let Ok(entries) = fs::read_dir(folder.trim()) else { return Ok(false) };
@@ -131,9 +157,9 @@ fn installed(project: &Project) -> Result<bool> {
     Ok(names.into_iter().any(|name| name.starts_with("libstd-")))
 }
 
-fn installed_by_rustup() -> bool {
+fn installed_by_rustup(target: &str) -> bool {
     // Rustup's own variable says which toolchain runs us; it adds the target to that one.
-    run::succeeds_within(Command::new("rustup").args(["target", "add", TARGET]), RUSTUP_LIMIT)
+    run::succeeds_within(Command::new("rustup").args(["target", "add", target]), RUSTUP_LIMIT)
 }
 
 fn target_folder(project: &Project, library: &StandardLibrary) -> PathBuf {

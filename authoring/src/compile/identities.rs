@@ -1,11 +1,12 @@
 //! What callers are known by in every policy: API keys and the names of local trust domains.
 
-use std::collections::BTreeMap;
-
 use portcullis_policy::{
     model::Policy,
     problem::{Problem, Severity},
-    snapshot::record::{ApiKeyRecord, TrustDomain},
+    snapshot::{
+        Writer,
+        record::{ApiKeyRecord, Key, TrustDomain},
+    },
 };
 
 /// The local trust domains, without roots.
@@ -14,25 +15,18 @@ pub(super) fn local_trust_domains(policy: &Policy) -> Vec<TrustDomain> {
     domains.map(|name| TrustDomain { name: name.clone(), peer: None }).collect()
 }
 
-/// The API keys by their ids. Two of one id: which is meant is not known, so neither is.
-pub(super) fn api_keys<'a>(policy: &'a Policy, problems: &mut Vec<Problem>) -> BTreeMap<&'a str, ApiKeyRecord> {
-    let mut records = BTreeMap::new();
-    let mut twice = Vec::new();
+/// Adds the API keys. Two of one id: which is meant is not known, so neither is accepted.
+pub(super) fn add_api_keys(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) {
     for key in &policy.api_keys {
-        let record = ApiKeyRecord { source: (&key.source).into(), salt: key.salt.clone(), hash: key.hash };
-        if records.insert(key.id.as_str(), record).is_some() {
-            twice.push(key.id.as_str());
-        }
-    }
-    for id in twice {
-        if records.remove(id).is_some() {
+        let record = ApiKeyRecord { source: (&key.source).into(), salt: key.salt.clone(), hash: Some(key.hash) };
+        if writer.add(Key::ApiKey(&key.id), &record).is_err() {
             problems.push(Problem {
                 severity: Severity::Error,
-                at: format!("api-key/{id}"),
+                at: format!("api-key/{}", key.id),
                 what: "this key id is defined twice; neither is accepted".to_owned(),
                 hint: "make a new key for one of them: portcullis key new".to_owned(),
             });
+            let _ = writer.put(Key::ApiKey(&key.id), &ApiKeyRecord { hash: None, ..record });
         }
     }
-    records
 }

@@ -1,43 +1,41 @@
 //! Intentions as records: one for each pair of destination and source.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::BTreeMap;
 
 use portcullis_policy::{
     model::{Intention, Mode, PathMatch, Permission, Policy, Requirement, ServiceName, Source, SourceRule},
     path,
     problem::{Problem, Severity},
-    snapshot::record::{Body, DestinationRecord, IntentionRecord},
+    snapshot::{
+        NotAdded, Writer,
+        record::{Body, DestinationRecord, IntentionRecord, Key},
+    },
 };
 
-type ByNames<'a> = BTreeMap<(&'a ServiceName, &'a ServiceName), IntentionRecord>;
-
-/// The records by destination and source.
-pub(super) fn records<'a>(policy: &'a Policy, problems: &mut Vec<Problem>) -> ByNames<'a> {
-    let mut records = ByNames::new();
+/// Adds a record for each source of each entry.
+pub(super) fn add(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Problem>) {
     for intention in &policy.intentions {
         check_providers(policy, intention, problems);
         for source in &intention.sources {
             let rule = rule_name(&intention.destination, &source.source);
             let body = body(policy, intention, source, &rule, problems);
-            match records.entry((&intention.destination, &source.source)) {
-                Entry::Vacant(place) => {
-                    let (mode, jwt) = (source.mode, intention.jwt.clone());
-                    place.insert(IntentionRecord { rule, mode, jwt, body });
-                }
-                Entry::Occupied(mut place) => {
-                    problems.push(Problem {
-                        severity: Severity::Error,
-                        at: rule,
-                        what: "this source is defined twice for this destination; it is denied".to_owned(),
-                        hint: "keep one of the two".to_owned(),
-                    });
-                    let record = place.get_mut();
-                    (record.mode, record.body) = (Mode::Enforce, Body::Broken);
-                }
-            }
+            let key = Key::Intention { destination: (&intention.destination).into(), source: (&source.source).into() };
+            let record = IntentionRecord { rule, mode: source.mode, jwt: intention.jwt.clone(), body };
+            let Err(why) = writer.add(key, &record) else { continue };
+            problems.push(Problem {
+                severity: Severity::Error,
+                at: record.rule.clone(),
+                what: format!("{why}; this source is denied"),
+                hint: match why {
+                    NotAdded::Twice => "keep one of the two".to_owned(),
+                    NotAdded::TooLarge => "split the destination, or use fewer permissions".to_owned(),
+                },
+            });
+            // A broken record is small: this cannot fail unless the name itself is too long, which readers refuse.
+            let broken = IntentionRecord { mode: Mode::Enforce, jwt: None, body: Body::Broken, ..record };
+            let _ = writer.put(key, &broken);
         }
     }
-    records
 }
 
 /// What holds for destinations whoever calls. All that have an entry are listed as soon as one of them has something to
@@ -97,9 +95,10 @@ fn check_providers(policy: &Policy, intention: &Intention, problems: &mut Vec<Pr
         SourceRule::Action(_) | SourceRule::Broken => &[],
     });
     let requirements = permissions.filter_map(|it| it.jwt.as_ref()).chain(&intention.jwt);
-    let names: BTreeSet<_> = requirements.flat_map(Requirement::provider_names).collect();
-    for name in names {
-        if !policy.providers.iter().any(|provider| provider.name == name) {
+    let mut told: Vec<&str> = Vec::new();
+    for name in requirements.flat_map(Requirement::provider_names) {
+        if !told.contains(&name) && !policy.providers.iter().any(|provider| provider.name == name) {
+            told.push(name);
             problems.push(Problem {
                 severity: Severity::Error,
                 at: format!("service-intentions/{}", intention.destination),

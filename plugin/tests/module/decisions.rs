@@ -2,6 +2,9 @@
 //!
 //! A case says who calls; here that becomes a certificate, and claims become tokens that a provider of the test signs.
 
+#[path = "../../../testdata/files.rs"]
+mod files;
+
 use crate::{
     host::{Guest, Request, START_MS},
     support::{FILE, certificate, gate},
@@ -20,7 +23,7 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 type Outcome = (String, String, i32);
@@ -29,7 +32,7 @@ type Outcome = (String, String, i32);
 fn every_case_file_is_decided_as_by_the_native_engine() {
     let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
     let mut n_requests = 0;
-    for path in case_files() {
+    for (_, path) in files::all() {
         let mut file: CaseFile = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         for case in &mut file.requests {
@@ -39,14 +42,6 @@ fn every_case_file_is_decided_as_by_the_native_engine() {
         n_requests += check(&path, &file, &key);
     }
     assert!(n_requests > 100, "only {n_requests} requests were found");
-}
-
-fn case_files() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata");
-    let folders = ["decisions", "bypass"].map(|folder| root.join(folder));
-    let files = folders.iter().filter(|it| it.is_dir()).flat_map(|it| fs::read_dir(it).unwrap());
-    let files = files.map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
 }
 
 fn check(path: &Path, file: &CaseFile, key: &KeyPair) -> usize {

@@ -471,7 +471,7 @@ fn without_locations_a_token_is_a_bearer_or_in_the_query() {
     );
     assert_eq!(
         changes(check_request(&record, &[("authorization", "Basic x")], &query, NOW, &())),
-        [Change::SetUri("/a?x=1&y=2".to_owned())]
+        [Change::RemoveQuery("access_token".to_owned())]
     );
     for (headers, uri) in [
         (&[][..], "/"),
@@ -494,11 +494,10 @@ fn each_location_is_looked_at_and_no_other() {
     let hidden = with(header("x-token", "v1:", false));
     let prefixed = format!("v1:{token}");
     let hidden = changes(check_request(&hidden, &[("X-Token", &prefixed)], "/", NOW, &()));
-    assert!(hides(&hidden, "x-token") && !hides(&hidden, "authorization"));
-    assert_eq!(uri_of(&hidden), None);
+    assert_eq!(hidden, [Change::RemoveHeader("x-token".to_owned())]);
     let query = with(Location::Query("t".to_owned()));
     let query = changes(check_request(&query, &[], &format!("/?t={token}"), NOW, &()));
-    assert_eq!(uri_of(&query), Some("/"));
+    assert_eq!(query, [Change::RemoveQuery("t".to_owned())]);
     let cookie = with(Location::Cookie("session".to_owned()));
     for value in [format!("a=b; session={token}; c=d"), format!("session=\"{token}\"")] {
         assert_eq!(changes(check_request(&cookie, &[("cookie", &value)], "/", NOW, &())), []);

@@ -167,15 +167,17 @@ fn escaped_slashes_are_refused_where_the_operator_says_so() {
 
 #[test]
 fn escaped_slashes_are_slashes_where_the_operator_says_so() {
-    for rules in [FORWARDED, REDIRECTED] {
+    // Envoy redirects whatever holds one, so what has no clear form afterwards is refused rather than left to the rules.
+    for (rules, otherwise) in [(FORWARDED, None), (REDIRECTED, Some(Ambiguous::EscapedSlash))] {
+        let unclear = |why| Err(otherwise.unwrap_or(why));
         check(
             rules,
             &[
                 ("/a%2fb%5Cc", Ok("/a/b/c")),
                 ("/a%2F", Ok("/a/")),
-                ("/a%2F..%2fb", Err(Ambiguous::DotSegment)),
-                ("/a/..%5cb", Err(Ambiguous::DotSegment)),
-                ("/a%2F/b", Err(Ambiguous::EmptySegment)),
+                ("/a%2F..%2fb", unclear(Ambiguous::DotSegment)),
+                ("/a/..%5cb", unclear(Ambiguous::DotSegment)),
+                ("/a%2F/b", unclear(Ambiguous::EmptySegment)),
                 ("/a%252fb", Err(Ambiguous::EncodedReserved)),
                 ("/a\\b", Err(Ambiguous::Backslash)),
             ],

@@ -92,8 +92,8 @@ pub struct ApiKeyRecord {
     pub source: SourceRecord,
     /// Salt of the hash.
     pub salt: Vec<u8>,
-    /// SHA-256 over salt and secret.
-    pub hash: [u8; 32],
+    /// SHA-256 over salt and secret; none when no secret is accepted.
+    pub hash: Option<[u8; 32]>,
 }
 
 /// A local service as the caller that a key or a network stands for.

@@ -1,5 +1,7 @@
 //! Writing a snapshot: records first in memory, then the smallest table in which every chain is short.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{
@@ -9,26 +11,45 @@ use super::{
     record::{Key, Settings},
 };
 
-/// The record is larger than a reader would accept.
+/// Why a record was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the rule is too large for a snapshot")]
-pub struct WriterFull;
+pub enum NotAdded {
+    /// It is larger than a reader would accept.
+    #[error("it is too large for a snapshot")]
+    TooLarge,
+    /// There is one with this key.
+    #[error("it is defined twice")]
+    Twice,
+}
 
-/// Collects records, then lays them out. A key that is added twice is the caller's mistake: compile merges beforehand.
+/// Collects records, then lays them out.
 #[derive(Debug, Default)]
 pub struct Writer {
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
     shapes: Shapes,
 }
 
 impl Writer {
-    /// Adds one record.
-    pub fn add<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), WriterFull> {
-        let (shaped, key, payload) = (key, key.encode(), postcard::to_allocvec(record).map_err(|_| WriterFull)?);
+    /// Adds one record with a key of its own.
+    pub fn add<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), NotAdded> {
+        if self.records.contains_key(&key.encode()) {
+            return Err(NotAdded::Twice);
+        }
+        self.put(key, record)
+    }
+
+    /// Adds one record, in place of the one with its key if there is one.
+    pub fn put<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), NotAdded> {
+        let payload = postcard::to_allocvec(record).map_err(|_| NotAdded::TooLarge)?;
+        self.put_bytes(key, payload)
+    }
+
+    fn put_bytes(&mut self, key: Key<'_>, payload: Vec<u8>) -> Result<(), NotAdded> {
+        let bytes = key.encode();
         // Encoded once more with its real place; this only asks whether it fits.
-        RecordFrame::encode(&key, &payload, 0, 0).ok_or(WriterFull)?;
-        self.records.push((key, payload));
-        self.shapes.add(shaped);
+        RecordFrame::encode(&bytes, &payload, 0, 0).ok_or(NotAdded::TooLarge)?;
+        self.records.insert(bytes, payload);
+        self.shapes.add(key);
         Ok(())
     }
 

@@ -66,8 +66,13 @@ impl Source {
             "-Clink-self-contained=no".to_owned(),
             "-Clinker=rust-lld".to_owned(),
             format!("-Lnative={wasi}"),
-            format!("--remap-path-prefix={}=std", self.library.display()),
+            self.remapped(),
         ]
+    }
+
+    /// The flag that hides where the source is.
+    pub(crate) fn remapped(&self) -> String {
+        format!("--remap-path-prefix={}=std", self.library.display())
     }
 }
 

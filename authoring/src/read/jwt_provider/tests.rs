@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::jwt::{JwksCluster, RemoteKeys, RetryPolicy, TrustedCa, compile};
+use portcullis_policy::jwt::{JwksCluster, RemoteKeys, RetryPolicy, TrustedCa, compile};
 
 fn read_value(entry: &Value) -> (Option<JwtProvider>, Vec<Problem>) {
     let node = Node::new(entry, "okta.yaml: ".to_owned());

@@ -1,0 +1,4 @@
+//! libFuzzer on the target `path`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_fuzz::path::run(data));
