@@ -16,7 +16,7 @@ const CURVES: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
 const MESSAGE: &[u8] = b"header.payload";
 
 /// Repeatable numbers: SHA-256 of a counter.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl RngCore for Numbers {
     fn next_u32(&mut self) -> u32 {
@@ -106,7 +106,7 @@ fn fixed_len(curve: Curve) -> usize {
 }
 
 /// The curve's order, from its own crate.
-fn order(curve: Curve) -> Vec<u8> {
+pub(super) fn order(curve: Curve) -> Vec<u8> {
     use p256::elliptic_curve::{Curve as _, bigint::ArrayEncoding as _};
     match curve {
         Curve::P256 => p256::NistP256::ORDER.to_be_byte_array().to_vec(),
