@@ -28,22 +28,22 @@ impl Seen {
 
 #[test]
 fn ecdsa_holds_where_it_should_and_nowhere_else() {
-    use ecdsa::TestName::*;
+    use ecdsa::TestName as Name;
     let (p256, p384, p521) = (Curve::P256, Curve::P384, Curve::P521);
     let (sha256, sha384, sha512) = (Hash::Sha256, Hash::Sha384, Hash::Sha512);
     let mut seen = Seen::default();
     for (name, curve, scheme) in [
-        (EcdsaSecp256r1Sha256, p256, Scheme::EcdsaDer(p256, sha256)),
-        (EcdsaSecp256r1Sha512, p256, Scheme::EcdsaDer(p256, sha512)),
-        (EcdsaSecp384r1Sha256, p384, Scheme::EcdsaDer(p384, sha256)),
-        (EcdsaSecp384r1Sha384, p384, Scheme::EcdsaDer(p384, sha384)),
-        (EcdsaSecp384r1Sha512, p384, Scheme::EcdsaDer(p384, sha512)),
-        (EcdsaSecp521r1Sha512, p521, Scheme::EcdsaDer(p521, sha512)),
-        (EcdsaSecp256r1Sha256P1363, p256, Scheme::Ecdsa(p256, sha256)),
-        (EcdsaSecp256r1Sha512P1363, p256, Scheme::Ecdsa(p256, sha512)),
-        (EcdsaSecp384r1Sha384P1363, p384, Scheme::Ecdsa(p384, sha384)),
-        (EcdsaSecp384r1Sha512P1363, p384, Scheme::Ecdsa(p384, sha512)),
-        (EcdsaSecp521r1Sha512P1363, p521, Scheme::Ecdsa(p521, sha512)),
+        (Name::EcdsaSecp256r1Sha256, p256, Scheme::EcdsaDer(p256, sha256)),
+        (Name::EcdsaSecp256r1Sha512, p256, Scheme::EcdsaDer(p256, sha512)),
+        (Name::EcdsaSecp384r1Sha256, p384, Scheme::EcdsaDer(p384, sha256)),
+        (Name::EcdsaSecp384r1Sha384, p384, Scheme::EcdsaDer(p384, sha384)),
+        (Name::EcdsaSecp384r1Sha512, p384, Scheme::EcdsaDer(p384, sha512)),
+        (Name::EcdsaSecp521r1Sha512, p521, Scheme::EcdsaDer(p521, sha512)),
+        (Name::EcdsaSecp256r1Sha256P1363, p256, Scheme::Ecdsa(p256, sha256)),
+        (Name::EcdsaSecp256r1Sha512P1363, p256, Scheme::Ecdsa(p256, sha512)),
+        (Name::EcdsaSecp384r1Sha384P1363, p384, Scheme::Ecdsa(p384, sha384)),
+        (Name::EcdsaSecp384r1Sha512P1363, p384, Scheme::Ecdsa(p384, sha512)),
+        (Name::EcdsaSecp521r1Sha512P1363, p521, Scheme::Ecdsa(p521, sha512)),
     ] {
         for group in ecdsa::TestSet::load(name).unwrap().test_groups {
             let key = PublicKey::ec(curve, &group.key.key).unwrap();
@@ -53,27 +53,26 @@ fn ecdsa_holds_where_it_should_and_nowhere_else() {
             }
         }
     }
-    println!("ECDSA: {seen:?}");
     assert!(seen.all > 3000 && seen.hold > 1000, "{seen:?}");
 }
 
 #[test]
 fn rsa_of_pkcs1_holds_where_it_should_and_nowhere_else() {
-    use rsa_pkcs1_verify::TestName::*;
+    use rsa_pkcs1_verify::TestName as Name;
     let mut seen = Seen::default();
     for (name, hash) in [
-        (Rsa2048Sha256, Hash::Sha256),
-        (Rsa2048Sha384, Hash::Sha384),
-        (Rsa2048Sha512, Hash::Sha512),
-        (Rsa3072Sha256, Hash::Sha256),
-        (Rsa3072Sha384, Hash::Sha384),
-        (Rsa3072Sha512, Hash::Sha512),
-        (Rsa4096Sha256, Hash::Sha256),
-        (Rsa4096Sha384, Hash::Sha384),
-        (Rsa4096Sha512, Hash::Sha512),
-        (Rsa8192Sha256, Hash::Sha256),
-        (Rsa8192Sha384, Hash::Sha384),
-        (Rsa8192Sha512, Hash::Sha512),
+        (Name::Rsa2048Sha256, Hash::Sha256),
+        (Name::Rsa2048Sha384, Hash::Sha384),
+        (Name::Rsa2048Sha512, Hash::Sha512),
+        (Name::Rsa3072Sha256, Hash::Sha256),
+        (Name::Rsa3072Sha384, Hash::Sha384),
+        (Name::Rsa3072Sha512, Hash::Sha512),
+        (Name::Rsa4096Sha256, Hash::Sha256),
+        (Name::Rsa4096Sha384, Hash::Sha384),
+        (Name::Rsa4096Sha512, Hash::Sha512),
+        (Name::Rsa8192Sha256, Hash::Sha256),
+        (Name::Rsa8192Sha384, Hash::Sha384),
+        (Name::Rsa8192Sha512, Hash::Sha512),
     ] {
         for group in rsa_pkcs1_verify::TestSet::load(name).unwrap().test_groups {
             let key = PublicKey::rsa(&group.key.n, &group.key.e).unwrap();
@@ -84,21 +83,20 @@ fn rsa_of_pkcs1_holds_where_it_should_and_nowhere_else() {
             }
         }
     }
-    println!("RSA PKCS #1: {seen:?}");
     assert!(seen.all > 2000 && seen.hold > 50, "{seen:?}");
 }
 
 #[test]
 fn rsa_of_pss_holds_where_it_should_and_nowhere_else() {
-    use rsa_pss_verify::TestName::*;
+    use rsa_pss_verify::TestName as Name;
     let mut seen = Seen::default();
     for (name, hash) in [
-        (RsaPss2048Sha256Mgf1SaltLen32, Hash::Sha256),
-        (RsaPss2048Sha384Mgf1SaltLen48, Hash::Sha384),
-        (RsaPss3072Sha256Mgf1SaltLen32, Hash::Sha256),
-        (RsaPss4096Sha256Mgf1SaltLen32, Hash::Sha256),
-        (RsaPss4096Sha384Mgf1SaltLen48, Hash::Sha384),
-        (RsaPss4096Sha512Mgf1SaltLen64, Hash::Sha512),
+        (Name::RsaPss2048Sha256Mgf1SaltLen32, Hash::Sha256),
+        (Name::RsaPss2048Sha384Mgf1SaltLen48, Hash::Sha384),
+        (Name::RsaPss3072Sha256Mgf1SaltLen32, Hash::Sha256),
+        (Name::RsaPss4096Sha256Mgf1SaltLen32, Hash::Sha256),
+        (Name::RsaPss4096Sha384Mgf1SaltLen48, Hash::Sha384),
+        (Name::RsaPss4096Sha512Mgf1SaltLen64, Hash::Sha512),
     ] {
         for group in rsa_pss_verify::TestSet::load(name).unwrap().test_groups {
             let key = PublicKey::rsa(&group.key.n, &group.key.e).unwrap();
@@ -108,7 +106,6 @@ fn rsa_of_pss_holds_where_it_should_and_nowhere_else() {
             }
         }
     }
-    println!("RSA-PSS: {seen:?}");
     assert!(seen.all > 500 && seen.hold > 100, "{seen:?}");
 }
 
@@ -122,6 +119,5 @@ fn ed25519_holds_where_it_should_and_nowhere_else() {
             seen.look(held, test.result, false, &format!("{} {}", test.tc_id, test.comment));
         }
     }
-    println!("Ed25519: {seen:?}");
     assert!(seen.all > 100 && seen.hold > 50, "{seen:?}");
 }
