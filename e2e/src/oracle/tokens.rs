@@ -143,7 +143,9 @@ fn is_same(one: &str, other: &str) -> bool {
 fn parameters(target: &str) -> (String, Vec<Vec<u8>>) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let said = query.split('&').map(|it| it.trim_end_matches('=')).filter(|it| !it.is_empty());
-    let mut parameters: Vec<_> = said.map(|it| target::decoded(it.as_bytes())).collect();
+    // Twice, for what it has decoded once is decoded here as well.
+    let decode = |it: &str| target::decoded(&target::decoded(it.as_bytes()));
+    let mut parameters: Vec<_> = said.map(decode).collect();
     parameters.sort();
     (target::with_upper_escapes(path), parameters)
 }
