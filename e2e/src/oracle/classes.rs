@@ -116,7 +116,7 @@ pub const CLASSES: &[Class] = &[
         holds: |case| {
             case.world.default == Action::Allow
                 && translation::requires_token(case)
-                && translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case))
+                && translation::explains(case, true)
         },
     },
     Class {
@@ -142,11 +142,10 @@ pub const CLASSES: &[Class] = &[
     Class {
         name: "several-tokens",
         section: "§4.6",
-        directions: &[Forwarded],
-        consul: "Of several valid tokens for one provider, each adds a payload header. Two lines of one header are joined by `,`, \
-            which is no token.",
-        ours: "The payload of the first is forwarded.",
-        why: "One header has one meaning.",
+        directions: &[Stricter, Forwarded],
+        consul: "Of several tokens for one provider, one that is valid is enough, and each that is adds a payload header.",
+        ours: "All must be valid, a claim is what all of them say, and the payload of the first is forwarded.",
+        why: "Who holds two tokens must not pick the better half of each.",
         holds: |case| tokens::count(case.ask) > 1,
     },
     Class {
@@ -183,7 +182,7 @@ pub const CLASSES: &[Class] = &[
         consul: "Never hands `ClockSkewSeconds` to its proxies, which take 60.",
         ours: "Takes what is written, else 30, which Consul writes into the entry.",
         why: "It is what the author says.",
-        holds: tokens::is_within_skew,
+        holds: |case| tokens::is_within_skew(case.ask),
     },
     Class {
         name: "source-order",
@@ -287,12 +286,12 @@ fn escape_case(case: &Case<'_>) -> bool {
 }
 
 fn source_order(case: &Case<'_>) -> bool {
-    translation::is_out_of_order(case) && translation::verdict(case) == Some(sidecars_verdict(case))
+    translation::is_out_of_order(case) && translation::explains(case, false)
 }
 
 fn name_as_pattern(case: &Case<'_>) -> bool {
     // Where what the other intention says is in doubt with us, it is certain there.
-    let known = translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case));
+    let known = translation::explains(case, true);
     translation::is_covered_by_pattern(case) && known
 }
 
