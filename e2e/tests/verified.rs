@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use portcullis_authoring::{compile, read};
 use portcullis_e2e::backend::Backend;
 use portcullis_e2e::certificates::{Authority, Caller, TRUST_DOMAIN};
 use portcullis_e2e::client::Client;
@@ -12,6 +13,7 @@ use portcullis_e2e::parts::Parts;
 use portcullis_e2e::sidecar::Layout;
 use portcullis_e2e::traefik::{GUEST_POLICY, GUEST_STATE, Options, Plugin, Traefik};
 use portcullis_e2e::world::write_own_configuration;
+use portcullis_policy::PolicySettings;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -41,12 +43,10 @@ impl Gateway {
             "middlewares": {"certificate": {"passTLSClientCert": {"pem": true}}},
             "services": {"api": {"loadBalancer": {"servers": [{"url": format!("http://{}", backend.address())}]}}},
         });
+        fs::write(plugin.policy.as_ref().unwrap().join("policy.snapshot"), snapshot(&authority)).unwrap();
         let configuration = json!({
             "destination": "api", "clientCertificate": "verify", "state": state,
-            "policy": {"default": "deny", "entries": [
-                {"Kind": "ca-roots", "TrustDomain": TRUST_DOMAIN, "Roots": [{"RootCert": authority.pem()}]},
-                {"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "allow"}]},
-            ]},
+            "snapshot": format!("{GUEST_POLICY}/policy.snapshot"),
         });
         for host in HOSTS {
             http["middlewares"][format!("guard-{host}")] = json!({"plugin": {"portcullis": configuration}});
@@ -115,6 +115,20 @@ impl Gateway {
     }
 }
 
+/// A policy that trusts this authority, as the sidecar would hand it over.
+fn snapshot(authority: &Authority) -> Vec<u8> {
+    let entries = [
+        json!({"Kind": "ca-roots", "TrustDomain": TRUST_DOMAIN, "Roots": [{"RootCert": authority.pem()}]}),
+        json!({"Kind": "service-intentions", "Name": "api", "Sources": [{"Name": "web", "Action": "allow"}]}),
+    ];
+    let documents = entries.map(|entry| ("test".to_owned(), entry));
+    let (policy, problems) = read::entries(&documents, PolicySettings::default());
+    assert_eq!(problems, []);
+    let (bytes, problems) = compile(&policy, 1, 0);
+    assert_eq!(problems, []);
+    bytes
+}
+
 /// The slots of a file that hold something.
 fn slots(file: &Path) -> usize {
     let bytes = fs::read(file).unwrap();
@@ -125,7 +139,8 @@ fn slots(file: &Path) -> usize {
 async fn what_one_middleware_verified_the_other_takes_from_the_state_folder() {
     let Some(parts) = Parts::for_test() else { return };
     let state = tempfile::tempdir().unwrap();
-    let plugin = Plugin::portcullis(&parts, None).with_state(state.path().to_owned());
+    let policy = tempfile::tempdir().unwrap();
+    let plugin = Plugin::portcullis(&parts, Some(policy.path().to_owned())).with_state(state.path().to_owned());
     let gateway = Gateway::start(&parts, plugin, GUEST_STATE).await;
     let file = state.path().join("verified");
     let web = gateway.client(&gateway.authority, &Caller::named("web"));
@@ -159,7 +174,7 @@ async fn a_state_folder_that_cannot_be_written_changes_no_verdict_and_is_reporte
     let plugin = Plugin::portcullis(&parts, Some(state.path().to_owned()));
     let gateway = Gateway::start(&parts, plugin, GUEST_POLICY).await;
     gateway.check().await;
-    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    assert!(!state.path().join("verified").exists());
     let warnings = gateway.warnings();
     assert!(!warnings.is_empty());
     assert!(warnings[0].contains("/policy/verified cannot be read"), "{warnings:?}");

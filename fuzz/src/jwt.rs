@@ -1,6 +1,6 @@
 //! A provider, its signing key and its clock, for the targets on tokens and key sets.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::OnceLock};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
@@ -58,9 +58,12 @@ pub(crate) fn sign(key: &SigningKey, header: &[u8], payload: &[u8]) -> String {
 }
 
 /// A token that holds.
-pub fn good_token() -> String {
-    let claims = json!({"iss": ISSUER, "aud": ["api"], "exp": NOW + 600, "nbf": NOW - 600, "sub": "joe"});
-    sign(&signing_key(), br#"{"alg":"EdDSA","kid":"k1"}"#, claims.to_string().as_bytes())
+pub fn good_token() -> &'static str {
+    static TOKEN: OnceLock<String> = OnceLock::new();
+    TOKEN.get_or_init(|| {
+        let claims = json!({"iss": ISSUER, "aud": ["api"], "exp": NOW + 600, "nbf": NOW - 600, "sub": "joe"});
+        sign(&signing_key(), br#"{"alg":"EdDSA","kid":"k1"}"#, claims.to_string().as_bytes())
+    })
 }
 
 /// The claims of a token that holds, found without the code under test: the signature is the provider's, the time is

@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
             assert!(!matches!(answer, Checked::Valid(_)), "somebody else's signature: {token}");
         }
         _ => {
-            let mut token = good_token().into_bytes();
+            let mut token = good_token().as_bytes().to_vec();
             let len = token.len();
             for edit in data.chunks_exact(3).take(8) {
                 token[usize::from(u16::from_le_bytes([edit[0], edit[1]])) % len] ^= edit[2];

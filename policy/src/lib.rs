@@ -22,6 +22,7 @@ pub mod explain;
 pub mod header_match;
 pub mod headers;
 pub mod identity;
+pub mod json;
 pub mod jwt;
 pub mod memory;
 pub mod method;

@@ -67,7 +67,7 @@ pub struct GateConfig {
     /// TLS of the routers; absent: routers without TLS, unless a service's annotation asks for it.
     #[serde(default)]
     pub tls: Option<GateTls>,
-    /// Whether client certificates are an identity: only when the TLS options of the entry point verify them (default: off).
+    /// Whether client certificates are an identity, and who verifies them (default: off).
     #[serde(default)]
     pub client_certificate: ClientCertificate,
     /// The request header that carries API keys (default: none, so that keys are not accepted).
@@ -100,6 +100,9 @@ pub enum ClientCertificate {
     /// The TLS options verify every client certificate against the mesh's CA (`VerifyClientCertIfGiven` or
     /// `RequireAndVerifyClientCert`).
     VerifiedByTraefik,
+    /// The plugin verifies them against the CA roots in the policy; Traefik only asks for one (`RequestClientCert` or
+    /// `RequireAnyClientCert`).
+    Verify,
 }
 
 impl Config {

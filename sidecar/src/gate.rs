@@ -61,7 +61,7 @@ fn http(routes: &[Route], gate: &GateConfig) -> Value {
     let mut http = Map::from_iter([("middlewares".to_owned(), Value::Object(middlewares))]);
     if !roots.is_empty() {
         let mut chain = Vec::new();
-        if gate.client_certificate == ClientCertificate::VerifiedByTraefik {
+        if gate.client_certificate != ClientCertificate::Off {
             chain.push("client-certificate");
         }
         chain.push("portcullis");
@@ -81,8 +81,13 @@ fn gate_middlewares(gate: &GateConfig) -> Map<String, Value> {
         settings.insert("apiKeyHeader".to_owned(), json!(header));
     }
     let mut middlewares = Map::new();
-    if gate.client_certificate == ClientCertificate::VerifiedByTraefik {
-        settings.insert("clientCertificate".to_owned(), json!("verifiedByTraefik"));
+    let verified = match gate.client_certificate {
+        ClientCertificate::Off => None,
+        ClientCertificate::VerifiedByTraefik => Some("verifiedByTraefik"),
+        ClientCertificate::Verify => Some("verify"),
+    };
+    if let Some(verified) = verified {
+        settings.insert("clientCertificate".to_owned(), json!(verified));
         middlewares.insert("client-certificate".to_owned(), json!({ "passTLSClientCert": { "pem": true } }));
     }
     middlewares.insert("portcullis".to_owned(), json!({ "plugin": { &gate.plugin: settings } }));

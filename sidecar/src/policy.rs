@@ -7,6 +7,8 @@ use portcullis_policy::{Policy, PolicySettings, Problem, Severity};
 
 use crate::{documents, sources::SourceErrors};
 
+mod key_files;
+
 /// A policy that was read, with everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -23,7 +25,8 @@ pub fn load(path: &Path, settings: PolicySettings) -> Result<Loaded, SourceError
 
 /// Reads documents that are there already.
 pub fn from_documents(documents: &[documents::Document], settings: PolicySettings) -> Loaded {
-    let (policy, mut problems) = read::entries(documents, settings);
+    let (mut policy, mut problems) = read::entries(documents, settings);
+    key_files::read(&mut policy, &mut problems);
     // Compiled once for its problems only; the bytes need a generation, which is the publisher's.
     problems.extend(compile(&policy, 0, 0).1);
     problems.sort_by(|left, right| right.severity.cmp(&left.severity).then_with(|| left.at.cmp(&right.at)));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ask::HOST;
 use super::compare::{Case, Difference};
 use super::mesh::Seen;
-use super::ours::{forwarded, gateway_uri, seconds};
+use super::ours::{forwarded, forwarded_values, gateway_uri, seconds};
 
 /// The file's text, which expects what the sidecar did: JSON, so that it is YAML, too.
 pub fn text(case: &Case<'_>) -> String {
@@ -23,6 +23,13 @@ pub fn text(case: &Case<'_>) -> String {
                 forwarded(case.ask, case.ours),
                 arrived.target
             ));
+            for name in case.headers_forwarded_differently(arrived) {
+                let theirs = arrived.headers.iter().filter(|(it, _)| it.eq_ignore_ascii_case(&name));
+                let theirs: Vec<_> = theirs.map(|(_, value)| String::from_utf8_lossy(value)).collect();
+                let ours = forwarded_values(case.ask, case.ours, &name);
+                let ours: Vec<_> = ours.iter().map(|it| String::from_utf8_lossy(it)).collect();
+                lines.push(format!("# {name} by us {ours:?}, by the sidecar {theirs:?}"));
+            }
             ("allow", 200)
         }
         Seen::Passed(_) => ("allow", 200),

@@ -110,13 +110,39 @@ pub const CLASSES: &[Class] = &[
         },
     },
     Class {
+        name: "forged-payload",
+        directions: &[Forwarded],
+        consul: "A header of the name that a provider forwards payloads in is kept as the caller sent it, unless a valid token \
+            takes its place.",
+        ours: "Always removed.",
+        why: "The backend takes it for a verified token's.",
+        holds: tokens::is_forged_payload,
+    },
+    Class {
         name: "unasked-token",
         directions: &[Forwarded],
-        consul: "A valid token is taken out of the query of every request to a service if any intention of the service asks \
-            for its provider, and the query is written anew, its parameters in another order.",
-        ours: "It is taken out if the intention that governs the caller asks for the provider.",
+        consul: "A valid token is taken out of every request to a service, and its payload forwarded, if any intention of the \
+            service asks for its provider; the query is written anew, its parameters in another order.",
+        ours: "Done if the rule that decides asks for the provider.",
         why: "What no rule asks for is not looked for.",
-        holds: tokens::is_left_in_query,
+        holds: tokens::is_left_alone,
+    },
+    Class {
+        name: "several-tokens",
+        directions: &[Forwarded],
+        consul: "Of several valid tokens for one provider, each adds a payload header. Two lines of one header are joined by `,`, \
+            which is no token.",
+        ours: "The payload of the first is forwarded.",
+        why: "One header has one meaning.",
+        holds: |case| tokens::count(case.ask) > 1,
+    },
+    Class {
+        name: "forwarded-query",
+        directions: &[Forwarded],
+        consul: "`Forward` of the last header location holds for all locations of a provider.",
+        ours: "It holds for its own location: a token in the query is taken out.",
+        why: "It is written there.",
+        holds: tokens::is_forwarded_as_header,
     },
     Class {
         name: "list-claim",
@@ -136,7 +162,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "clock-skew",
-        directions: &[Stricter, Milder],
+        directions: &[Stricter, Milder, Forwarded],
         consul: "Never hands `ClockSkewSeconds` to its proxies, which take 60.",
         ours: "Takes what is written, else 30, which Consul writes into the entry.",
         why: "It is what the author says.",

@@ -4,9 +4,11 @@ use portcullis_policy::{Decision, Verdict};
 
 use super::ask::Ask;
 use super::callers::Caller;
+use super::echo::Arrived;
 use super::mesh::Seen;
-use super::ours::forwarded;
+use super::ours::{forwarded, forwarded_values};
 use super::policy::World;
+use super::provider::Provider;
 use super::target;
 
 /// One request with both verdicts.
@@ -58,12 +60,27 @@ impl Case<'_> {
         match (self.ours.verdict, self.seen) {
             (Verdict::Deny, Seen::Passed(_)) => Some(Difference::Stricter),
             (Verdict::Allow, Seen::Refused(_) | Seen::Redirected(_)) => Some(Difference::Milder),
-            (Verdict::Allow, Seen::Passed(arrived)) => (!same(&arrived.target)).then_some(Difference::Forwarded),
+            (Verdict::Allow, Seen::Passed(arrived)) => (!same(&arrived.target)
+                || !self.headers_forwarded_differently(arrived).is_empty())
+            .then_some(Difference::Forwarded),
             // Who is not sent to the other path does not come to it, which is stricter than to be asked again there.
             (Verdict::Deny, Seen::Redirected(_)) if self.ours.status != 307 => None,
             (Verdict::Deny, Seen::Redirected(to)) => (!same(path_of(to))).then_some(Difference::Forwarded),
             (Verdict::Deny, Seen::Refused(_)) => (self.ours.status == 307).then_some(Difference::Forwarded),
         }
+    }
+}
+
+impl Case<'_> {
+    /// The headers that have to do with tokens and that the service gets otherwise by us.
+    pub fn headers_forwarded_differently(&self, arrived: &Arrived) -> Vec<String> {
+        let names = self.world.providers.iter().flat_map(Provider::headers);
+        let differs = |name: &String| {
+            let theirs = arrived.headers.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name));
+            let theirs: Vec<_> = theirs.map(|(_, value)| value.clone()).collect();
+            forwarded_values(self.ask, self.ours, name) != theirs
+        };
+        names.filter(differs).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What about a request makes our engine doubt, told from the request and the rules alone.
 
-use portcullis_policy::Verdict;
+use portcullis_policy::{Action, Verdict};
 
 use super::ask::Ask;
 use super::compare::Case;
@@ -51,8 +51,12 @@ impl Doubt {
         let permissions = governing(case);
         let last = case.ours.rule.rsplit_once("/permissions/").and_then(|(_, index)| index.parse::<usize>().ok());
         let asked = match last {
-            // A deny that is sure is not the one that is passed over.
-            Some(last) if case.ours.status != 400 => permissions.get(..last),
+            // A deny that is sure is not the one that is passed over; an allow that refuses lacks a token, and may be.
+            Some(last)
+                if case.ours.status != 400 && permissions.get(last).is_some_and(|it| it.action == Action::Deny) =>
+            {
+                permissions.get(..last)
+            }
             Some(last) => permissions.get(..=last),
             None if case.ours.status == 400 => Some(permissions),
             None => None,

@@ -32,7 +32,7 @@ pub fn normalization(random: &mut Rng) -> Normalization {
     if random.bool() {
         return Normalization::default();
     }
-    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_FORWARD"];
+    let slashes = ["KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"];
     let underscores = ["REJECT_REQUEST", "DROP_HEADER"];
     Normalization {
         disabled: random.u8(0..5) == 0,
@@ -131,7 +131,9 @@ pub fn ask(random: &mut Rng, world: &World, tokens: &[Placed], destination: &str
         _ => SENT_METHODS[random.usize(..SENT_METHODS.len())].to_owned(),
     };
     let mut headers = header::near(random, about.map_or(&[], |it| &it.headers));
-    token::carry(random, tokens, &mut headers, &mut target);
+    let entry = [destination, "*"].into_iter().find_map(|it| world.entry(it)?.jwt.as_ref());
+    let wanted = about.and_then(|it| it.jwt.as_ref()).or(entry);
+    token::carry(random, tokens, wanted, &mut headers, &mut target);
     Ask { caller, destination: destination.to_owned(), method, target, headers }
 }
 

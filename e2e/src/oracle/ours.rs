@@ -1,10 +1,12 @@
 //! Our side: the policy engine in process, on the same documents and the same request.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use portcullis_authoring::{compile, read};
-use portcullis_policy::{Certified, Change, Decision, HeaderList, PolicySettings, Request, Snapshot, decide};
+use portcullis_policy::{Certified, Change, Decision, HeaderList, Memory, PolicySettings, Request, Snapshot, decide};
 
 use super::ask::{Ask, HOST};
 use super::callers::Caller;
@@ -13,6 +15,21 @@ use super::policy::World;
 /// A compiled world.
 pub struct Engine {
     snapshot: Snapshot<Vec<u8>>,
+    memory: Remembered,
+}
+
+/// Signatures that were verified already, as the plugin remembers them.
+#[derive(Debug, Default)]
+struct Remembered(RefCell<HashSet<[u8; 32]>>);
+
+impl Memory for Remembered {
+    fn remembers(&self, digest: &[u8; 32], _: u64) -> bool {
+        self.0.borrow().contains(digest)
+    }
+
+    fn remember(&self, digest: &[u8; 32], _: u64) {
+        self.0.borrow_mut().insert(*digest);
+    }
 }
 
 impl Engine {
@@ -28,7 +45,8 @@ impl Engine {
         let (bytes, more) = compile(&policy, 1, 0);
         problems.extend(more);
         ensure!(problems.is_empty(), "the engine has problems with what Consul accepts: {problems:?}");
-        Ok(Engine { snapshot: Snapshot::open(bytes).context("opening a snapshot")? })
+        let snapshot = Snapshot::open(bytes).context("opening a snapshot")?;
+        Ok(Engine { snapshot, memory: Remembered::default() })
     }
 
     /// The snapshot itself.
@@ -52,6 +70,7 @@ impl Engine {
             host: HOST,
             headers: &headers,
             certificate,
+            memory: &self.memory,
             now: seconds(),
             ..Request::default()
         };
@@ -72,6 +91,27 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }
+}
+
+/// The values of a header as they came.
+pub fn values(ask: &Ask, name: &str) -> Vec<Vec<u8>> {
+    let named = ask.headers.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.trim_ascii().to_vec()).collect()
+}
+
+/// The values of a header with which an allowed request is forwarded.
+pub fn forwarded_values(ask: &Ask, decision: &Decision, name: &str) -> Vec<Vec<u8>> {
+    let mut values = values(ask, name);
+    for change in &decision.changes {
+        match change {
+            Change::RemoveHeader(it) if it.eq_ignore_ascii_case(name) => values.clear(),
+            Change::SetHeader { name: it, value } if it.eq_ignore_ascii_case(name) => {
+                values = vec![value.clone().into_bytes()];
+            }
+            Change::RemoveHeader(_) | Change::SetHeader { .. } | Change::SetUri(_) | Change::RemoveQuery(_) => {}
+        }
+    }
+    values
 }
 
 /// The target as a gateway gives it to the plugin: without scheme and authority.

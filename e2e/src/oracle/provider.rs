@@ -61,6 +61,15 @@ impl Provider {
         document
     }
 
+    /// The headers that carry its tokens or their payload.
+    pub fn headers(&self) -> Vec<String> {
+        let places = self.places().into_iter().filter_map(|place| match place {
+            Location::Header(name, ..) => Some(name),
+            Location::Query(_) | Location::Cookie(_) => None,
+        });
+        places.chain(self.forwarding.iter().map(|(name, _)| name.clone())).collect()
+    }
+
     /// Where tokens are, Consul's default included.
     pub fn places(&self) -> Vec<Location> {
         if !self.locations.is_empty() {

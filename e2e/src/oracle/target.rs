@@ -83,7 +83,8 @@ fn without_authority(target: &[u8]) -> &[u8] {
     }
 }
 
-fn decoded(path: &[u8]) -> Vec<u8> {
+/// Percent-decoded; a broken escape stays.
+pub fn decoded(path: &[u8]) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(path.len()), 0);
     while let Some(byte) = path.get(at) {
         match path.get(at + 1..at + 3).and_then(hex) {

@@ -8,7 +8,8 @@ use super::ask::Ask;
 use super::classes::sidecars_verdict;
 use super::compare::Case;
 use super::mesh::Seen;
-use super::ours::{Engine, forwarded, seconds};
+use super::ours::{Engine, forwarded, forwarded_values, gateway_uri, seconds, values};
+use super::policy::World;
 use super::provider::{Location, Provider};
 use super::target;
 
@@ -29,6 +30,11 @@ fn tokens(ask: &Ask) -> Vec<(Value, Value)> {
         .collect()
 }
 
+/// How many tokens a request carries, or what looks like it.
+pub fn count(ask: &Ask) -> usize {
+    tokens(ask).len()
+}
+
 /// Whether a token's header is such.
 pub fn any_header(ask: &Ask, is: impl Fn(&Value) -> bool) -> bool {
     tokens(ask).iter().any(|(header, _)| is(header))
@@ -44,10 +50,11 @@ pub fn is_within_skew(case: &Case<'_>) -> bool {
     })
 }
 
-/// Whether the sidecar does what we would do if lists had no values: if what a token's list says were not asked for.
-pub fn has_list_claim(case: &Case<'_>) -> bool {
-    let tokens = tokens(case.ask);
-    let mut world = case.world.clone();
+/// The world as it is where a list has no values: what a list of one of the request's tokens says is not what is asked for.
+/// `None` if no token has such a list.
+pub fn without_lists(world: &World, ask: &Ask) -> Option<World> {
+    let tokens = tokens(ask);
+    let mut world = world.clone();
     let mut changed = false;
     for (_, claims) in world.requirements_mut().flat_map(|it| &mut it.0) {
         for (path, value) in claims {
@@ -58,31 +65,87 @@ pub fn has_list_claim(case: &Case<'_>) -> bool {
             }
         }
     }
-    let under = || Some(Engine::of(&world, case.trust_domain).ok()?.decide(case.ask, case.caller).verdict);
-    changed && under() == Some(sidecars_verdict(case))
+    changed.then_some(world)
 }
 
-/// Whether what we forward differs from what the sidecar does by tokens in the query only.
-pub fn is_left_in_query(case: &Case<'_>) -> bool {
+/// Whether the sidecar does what we would do if lists had no values.
+pub fn has_list_claim(case: &Case<'_>) -> bool {
+    let Some(world) = without_lists(case.world, case.ask) else { return false };
+    let engine = Engine::of(&world, case.trust_domain);
+    engine.is_ok_and(|it| it.decide(case.ask, case.caller).verdict == sidecars_verdict(case))
+}
+
+/// Whether what we forward differs from what the sidecar does by tokens only that we did not look at, those in the query
+/// and those in headers, and by the payloads of such tokens.
+pub fn is_left_alone(case: &Case<'_>) -> bool {
     let Seen::Passed(arrived) = case.seen else { return false };
-    let mut ours = forwarded(case.ask, case.ours);
+    let untouched = case.headers_forwarded_differently(arrived).iter().all(|name| {
+        let ours = forwarded_values(case.ask, case.ours, name);
+        ours == values(case.ask, name) || ours.is_empty() && is_payload(case, name)
+    });
+    untouched && [forwarded(case.ask, case.ours), without_tokens(case)].iter().any(|it| is_same(it, &arrived.target))
+}
+
+/// Whether what we forward lacks nothing but a payload that the caller has made up.
+pub fn is_forged_payload(case: &Case<'_>) -> bool {
+    let Seen::Passed(arrived) = case.seen else { return false };
+    let forged = |name: &String| {
+        let theirs = arrived.headers.iter().filter(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let nothing = forwarded_values(case.ask, case.ours, name).is_empty();
+        nothing && is_payload(case, name) && theirs.eq(values(case.ask, name).iter())
+    };
+    let names = case.headers_forwarded_differently(arrived);
+    is_same(&forwarded(case.ask, case.ours), &arrived.target) && !names.is_empty() && names.iter().all(forged)
+}
+
+/// Whether a provider with a token in the query has a header location that is forwarded, and the sidecar left the query as
+/// it came.
+pub fn is_forwarded_as_header(case: &Case<'_>) -> bool {
+    let Seen::Passed(arrived) = case.seen else { return false };
+    let forwards = |it: &Provider| {
+        let places = it.places();
+        places.iter().any(|it| matches!(it, Location::Header(_, _, true))) && places.len() > 1
+    };
+    let came = gateway_uri(&case.ask.target);
+    let kept = is_same(&came, &arrived.target)
+        || is_same(&with_query_of(&forwarded(case.ask, case.ours), &came), &arrived.target);
+    kept && case.world.providers.iter().any(forwards)
+}
+
+/// A target's path with another one's query.
+fn with_query_of(target: &str, other: &str) -> String {
+    let path = target.split('?').next().unwrap_or_default();
+    other.split_once('?').map_or_else(|| path.to_owned(), |(_, query)| format!("{path}?{query}"))
+}
+
+fn is_payload(case: &Case<'_>, name: &str) -> bool {
+    let is = |it: &Provider| it.forwarding.as_ref().is_some_and(|(header, _)| header == name);
+    case.world.providers.iter().any(is)
+}
+
+/// What we forward, without what is a token's place in the query for some provider.
+fn without_tokens(case: &Case<'_>) -> String {
+    let mut target = forwarded(case.ask, case.ours);
     for place in case.world.providers.iter().flat_map(Provider::places) {
         if let Location::Query(name) = place {
-            ours = without_parameter(&ours, &name);
+            target = without_parameter(&target, &name);
         }
     }
-    parameters(&ours) == parameters(&arrived.target)
+    target
 }
 
-/// Path and parameters: those that say nothing left out, the others in an order of their own, for the sidecar writes the
-/// whole query anew.
-fn parameters(target: &str) -> (String, Vec<String>) {
-    let target = target::with_upper_escapes(target);
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+fn is_same(one: &str, other: &str) -> bool {
+    parameters(one) == parameters(other)
+}
+
+/// Path and parameters: those that say nothing left out, the others decoded and in an order of their own, for the sidecar
+/// writes the whole query anew when it takes a token out.
+fn parameters(target: &str) -> (String, Vec<Vec<u8>>) {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let said = query.split('&').map(|it| it.trim_end_matches('=')).filter(|it| !it.is_empty());
-    let mut parameters: Vec<_> = said.map(str::to_owned).collect();
+    let mut parameters: Vec<_> = said.map(|it| target::decoded(it.as_bytes())).collect();
     parameters.sort();
-    (path.to_owned(), parameters)
+    (target::with_upper_escapes(path), parameters)
 }
 
 fn without_parameter(target: &str, name: &str) -> String {

@@ -13,6 +13,7 @@ use super::doubt::DOUBTS;
 use super::ours::Engine;
 use super::policy::{Entry, Permission, Rule, Source, World};
 use super::provider::Requirement;
+use super::tokens;
 
 /// An intention: one source of one entry.
 struct Intention<'a> {
@@ -115,13 +116,15 @@ fn alone(case: &Case<'_>, caller: &str, intention: &Intention<'_>) -> Option<Ver
     (!DOUBTS.iter().any(|it| it.decides(&case))).then_some(decision.verdict)
 }
 
-/// Whether the request's tokens satisfy a requirement, by our own check of them.
+/// Whether the request's tokens satisfy a requirement, by our own check of them but for lists.
 fn is_satisfied(case: &Case<'_>, requirement: &Requirement) -> bool {
     let Some(caller) = case.caller.service.as_deref() else { return false };
     let source = Source { name: caller.to_owned(), rule: Rule::Action(Action::Allow) };
     let entry =
         Entry { destination: case.ask.destination.clone(), jwt: Some(requirement.clone()), sources: vec![source] };
     let world = World { default: Action::Deny, entries: vec![entry], ..case.world.clone() };
+    // A list never has a value there.
+    let world = tokens::without_lists(&world, case.ask).unwrap_or(world);
     let engine = Engine::of(&world, case.trust_domain);
     engine.is_ok_and(|it| it.decide(case.ask, case.caller).verdict == Verdict::Allow)
 }

@@ -1,26 +1,27 @@
 //! Keys and signature algorithms as certificates name them (RFC 3279, 4055, 5480, 5758, 8410).
 
-use der::{
-    Tag,
-    asn1::{Null, ObjectIdentifier},
-};
+use der::Tag;
 
 use super::asn1::{Element, Malformed};
 use crate::crypto::{Curve, Hash, PublicKey, Scheme};
 
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const RSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
-const RSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.12");
-const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.13");
-const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
-const ECDSA_SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.2");
-const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.3");
-const ECDSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.4.3.4");
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// 1.2.840.113549.1.1, and below it.
+const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1];
+const RSA_PSS: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 10];
+const RSA_SHA256: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 11];
+const RSA_SHA384: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 12];
+const RSA_SHA512: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 13];
+/// 1.2.840.10045, and below it.
+const EC: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1];
+const P256: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
+const ECDSA_SHA256: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 2];
+const ECDSA_SHA384: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 3];
+const ECDSA_SHA512: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 4, 3, 4];
+/// 1.3.132.0.34 and 35.
+const P384: &[u8] = &[0x2B, 0x81, 4, 0, 34];
+const P521: &[u8] = &[0x2B, 0x81, 4, 0, 35];
+/// 1.3.101.112
+const ED25519: &[u8] = &[0x2B, 0x65, 0x70];
 
 /// The parameters of RSASSA-PSS with one hash throughout and a salt of its length (RFC 4055 §3.1), which is the only
 /// sensible choice and the only one that is accepted: SHA-256's.
@@ -36,7 +37,7 @@ pub(super) fn scheme(algorithm: Element<'_>, key: &PublicKey) -> Option<Scheme> 
     let (id, parameters) = identifier(algorithm).ok()?;
     let rsa = |hash| {
         // NULL; some leave it out, which says the same.
-        let is_plain = parameters.is_none_or(|it| it.get::<Null>().is_ok());
+        let is_plain = parameters.is_none_or(is_null);
         (is_plain && matches!(key, PublicKey::Rsa { .. })).then_some(Scheme::RsaPkcs1(hash))
     };
     let ecdsa = |hash| match key {
@@ -75,14 +76,14 @@ pub(super) fn public_key(info: Element<'_>) -> Option<PublicKey> {
     let (id, parameters) = identifier(algorithm).ok()?;
     match id {
         RSA => {
-            parameters?.get::<Null>().ok()?;
+            parameters.filter(|it| is_null(*it))?;
             let mut numbers = Element::new(key).ok()?.inside(Tag::Sequence).ok()?;
             let (n, e) = (numbers.unsigned().ok()?, numbers.unsigned().ok()?);
             numbers.end().ok()?;
             PublicKey::rsa(n, e).ok()
         }
         EC => {
-            let curve = match parameters?.get::<ObjectIdentifier>().ok()? {
+            let curve = match parameters?.id().ok()? {
                 P256 => Curve::P256,
                 P384 => Curve::P384,
                 P521 => Curve::P521,
@@ -96,10 +97,14 @@ pub(super) fn public_key(info: Element<'_>) -> Option<PublicKey> {
 }
 
 /// `AlgorithmIdentifier`: what, and its parameters.
-fn identifier(algorithm: Element<'_>) -> Result<(ObjectIdentifier, Option<Element<'_>>), Malformed> {
+fn identifier(algorithm: Element<'_>) -> Result<(&[u8], Option<Element<'_>>), Malformed> {
     let mut parts = algorithm.inside(Tag::Sequence)?;
-    let id = parts.next()?.get()?;
+    let id = parts.next()?.id()?;
     let parameters = if parts.is_empty() { None } else { Some(parts.next()?) };
     parts.end()?;
     Ok((id, parameters))
+}
+
+fn is_null(element: Element<'_>) -> bool {
+    element.bytes_of(Tag::Null).is_ok_and(<[u8]>::is_empty)
 }

@@ -2,7 +2,7 @@
 //! thing), this keeps the bytes that signatures and names are compared by.
 
 use der::{
-    Decode as _, DecodeValue, FixedTag, Reader as _, SliceReader, Tag, TagNumber, Tagged as _,
+    Choice, Decode as _, DecodeValue, Reader as _, SliceReader, Tag, TagNumber, Tagged as _,
     asn1::{AnyRef, BitStringRef, GeneralizedTime, UintRef, UtcTime},
 };
 
@@ -45,14 +45,21 @@ impl<'a> Element<'a> {
 
     /// What is inside, if the element has this tag.
     pub(super) fn inside(&self, tag: Tag) -> Result<Elements<'a>, Malformed> {
-        if self.tag() == tag { Ok(Elements(SliceReader::new(self.value())?)) } else { Err(Malformed) }
+        Ok(Elements(SliceReader::new(self.bytes_of(tag)?)?))
+    }
+
+    /// The value of an element with this tag, as it stands.
+    pub(super) fn bytes_of(&self, tag: Tag) -> Result<&'a [u8], Malformed> {
+        if self.tag() == tag { Ok(self.value()) } else { Err(Malformed) }
+    }
+
+    /// An OBJECT IDENTIFIER, as it is encoded: DER has one encoding for each, so there is nothing to decode.
+    pub(super) fn id(&self) -> Result<&'a [u8], Malformed> {
+        self.bytes_of(Tag::ObjectIdentifier)
     }
 
     /// The value as a type of ASN.1.
-    pub(super) fn get<T: DecodeValue<'a> + FixedTag>(&self) -> Result<T, Malformed>
-    where
-        T: der::Choice<'a>,
-    {
+    pub(super) fn get<T: Choice<'a> + DecodeValue<'a>>(&self) -> Result<T, Malformed> {
         Ok(self.any.decode_as()?)
     }
 

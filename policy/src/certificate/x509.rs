@@ -3,20 +3,19 @@
 //!
 //! Nothing is judged here but the form. Keys and signatures are left as they are: most certificates are read for less.
 
-use der::{
-    Tag, TagNumber,
-    asn1::{BitStringRef, ObjectIdentifier, OctetStringRef},
-};
+use der::{Tag, TagNumber, asn1::BitStringRef};
 
 use super::asn1::{Element, Elements, Malformed, context};
 
-const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
-const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
-const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
-const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
-const ANY_PURPOSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
-const CLIENT_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2");
+/// 2.5.29.17 (RFC 5280 §4.2.1), and so on.
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1D, 17];
+const KEY_USAGE: &[u8] = &[0x55, 0x1D, 15];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 19];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 30];
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1D, 37];
+const ANY_PURPOSE: &[u8] = &[0x55, 0x1D, 37, 0];
+/// 1.3.6.1.5.5.7.3.2
+const CLIENT_AUTH: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 2];
 
 /// Most extensions of a certificate; those of a CA have about ten.
 const MAX_EXTENSIONS: usize = 32;
@@ -151,9 +150,9 @@ impl<'a> Extensions<'a> {
         let mut seen = Vec::new();
         while !list.is_empty() {
             let mut extension = list.next()?.inside(Tag::Sequence)?;
-            let id: ObjectIdentifier = extension.next()?.get()?;
+            let id = extension.next()?.id()?;
             let is_critical = extension.next_if(Tag::Boolean)?.map_or(Ok(false), |it| it.get::<bool>())?;
-            let value = Element::new(extension.next()?.get::<OctetStringRef<'_>>()?.as_bytes());
+            let value = Element::new(extension.next()?.bytes_of(Tag::OctetString)?);
             extension.end()?;
             // Said twice, it would be the reader's choice which is meant.
             if seen.contains(&id) || seen.len() == MAX_EXTENSIONS {
@@ -200,7 +199,7 @@ impl<'a> Extensions<'a> {
     fn read_purposes(&mut self, mut purposes: Elements<'a>) -> Result<(), Malformed> {
         let mut for_clients = false;
         while !purposes.is_empty() {
-            let purpose: ObjectIdentifier = purposes.next()?.get()?;
+            let purpose = purposes.next()?.id()?;
             for_clients |= purpose == CLIENT_AUTH || purpose == ANY_PURPOSE;
         }
         self.for_clients = Some(for_clients);

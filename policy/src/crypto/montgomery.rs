@@ -80,6 +80,7 @@ fn array(limbs: &[u32]) -> Option<&[u32; 8]> {
 }
 
 /// Montgomery's product, up to one subtraction of the modulus; returns the bit above the limbs. `out` comes as zero.
+#[allow(clippy::inline_always, reason = "where the length is known it is unrolled, which makes P-256 twice as fast")]
 #[inline(always)]
 fn product(one: &[u32], other: &[u32], modulus: &[u32], inverse: u32, out: &mut [u32]) -> bool {
     let (Some((lowest, limbs)), Some((other_lowest, others))) = (modulus.split_first(), other.split_first()) else {

@@ -37,6 +37,7 @@ impl Key {
 
     /// RSASSA-PKCS1-v1_5 (§8.2.2): the only encoding of this digest is made anew and compared as a whole, so that there is
     /// no padding to read leniently.
+    #[inline(never)]
     pub(super) fn verifies_pkcs1(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> bool {
         let Some(encoded) = self.open(signature) else { return false };
         let identifier = digest_info(hash);
@@ -46,6 +47,7 @@ impl Key {
     }
 
     /// RSASSA-PSS (§8.1.2, §9.1.2) with a salt as long as the hash.
+    #[inline(never)]
     pub(super) fn verifies_pss(&self, hash: Hash, digest: &[u8], signature: &[u8]) -> bool {
         let Some(encoded) = self.open(signature) else { return false };
         // One bit fewer than the modulus, so the first byte of the encoding may be missing.

@@ -103,9 +103,13 @@ pub(crate) fn raw(key: &RsaPrivateKey, encoded: &[u8]) -> Vec<u8> {
     [vec![0; key.size() - signature.len()], signature].concat()
 }
 
-/// A key of this curve, its point, and what signs a digest with it: `r` and `s` side by side, and as DER.
-pub(crate) type Signed = (Vec<u8>, Vec<u8>);
-pub(crate) fn curve_key(curve: Curve, seed: u64) -> (Vec<u8>, Box<dyn Fn(&[u8]) -> Signed>) {
+/// A signature: `r` and `s` side by side, and as DER.
+type Signed = (Vec<u8>, Vec<u8>);
+/// What signs a digest.
+type Sign = Box<dyn Fn(&[u8]) -> Signed>;
+
+/// A key of this curve: its point, and what signs with it.
+pub(crate) fn curve_key(curve: Curve, seed: u64) -> (Vec<u8>, Sign) {
     let mut secret = [0; 66];
     Numbers(seed * 100).fill_bytes(&mut secret);
     macro_rules! key {

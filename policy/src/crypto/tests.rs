@@ -1,5 +1,6 @@
 //! Every scheme against signatures of the crates that it stands in for, and against what forgers send.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ed25519_dalek::Signer as _;
 use rsa::{BigUint, traits::PublicKeyParts as _};
 
@@ -278,6 +279,38 @@ fn equal_and_opposite_multiples_are_added_like_any_others() {
 }
 
 #[test]
+fn an_x_coordinate_above_the_order_is_found() {
+    // Nobody meets one by chance: a point with such an x, and the key whose signature leads to it.
+    macro_rules! check {
+        ($curve:expr, $crate_name:ident, $hash:expr) => {{
+            use generic::{PrimeField as _, point::DecompressPoint as _, sec1::ToEncodedPoint as _};
+            use $crate_name::{AffinePoint, FieldBytes, ProjectivePoint, Scalar, elliptic_curve as generic};
+            let half = fixed_len($curve) / 2;
+            let wide = |it: &[u8]| [vec![0; half - it.len()].as_slice(), it].concat();
+            let order = BigUint::from_bytes_be(&order($curve));
+            let found = (1_u64..).find_map(|r| {
+                let x = wide(&(&order + r).to_bytes_be());
+                let point = AffinePoint::decompress(FieldBytes::from_slice(&x), 0.into());
+                Option::<AffinePoint>::from(point).map(|point| (r, point))
+            });
+            let (r, point) = found.unwrap();
+            let digest = FieldBytes::clone_from_slice(&wide(&$hash.digest(&[MESSAGE])));
+            // With s = 1 the sum is digest * base + r * key.
+            let rest = ProjectivePoint::from(point) - ProjectivePoint::GENERATOR * Scalar::from_repr(digest).unwrap();
+            let key = (rest * Scalar::from(r).invert().unwrap()).to_affine().to_encoded_point(false);
+            let key = PublicKey::ec($curve, key.as_bytes()).unwrap();
+            let signature = |r: u64| [wide(&r.to_be_bytes()), wide(&[1])].concat();
+            let scheme = Scheme::Ecdsa($curve, $hash);
+            assert!(key.verify(scheme, MESSAGE, &signature(r)), "{:?}", $curve);
+            assert!(!key.verify(scheme, MESSAGE, &signature(r + 1)), "{:?}", $curve);
+        }};
+    }
+    check!(Curve::P256, p256, Hash::Sha256);
+    check!(Curve::P384, p384, Hash::Sha384);
+    check!(Curve::P521, p521, Hash::Sha512);
+}
+
+#[test]
 fn ed25519_signatures_hold_and_are_strict() {
     let signing = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
     let key = PublicKey::ed25519(signing.verifying_key().as_bytes()).unwrap();
@@ -319,7 +352,6 @@ fn weak_ed25519_keys_and_texts_that_are_no_point_are_refused() {
 fn the_example_of_rfc_8037_holds() {
     let key = b"\xd7\x5a\x98\x01\x82\xb1\x0a\xb7\xd5\x4b\xfe\xd3\xc9\x64\x07\x3a\x0e\xe1\x72\xf3\xda\xa6\x23\x25\xaf\x02\x1a\x68\xf7\x07\x51\x1a";
     let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
-    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
     let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
     let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
     assert!(PublicKey::ed25519(key).unwrap().verify(Scheme::Ed25519, message, &signature));

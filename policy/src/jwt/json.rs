@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 16;
 pub(super) fn object(text: &[u8]) -> Option<Map<String, Value>> {
     // First, for the reader descends into whatever it is given, and the stack of the plugin is small.
     let n_written = n_members(text)?;
-    let value = serde_json::from_slice(text).ok()?;
+    let value = crate::json::parse(text).ok()?;
     // Of a repeated key the reader keeps the last value only.
     if n_kept(&value) != n_written {
         return None;

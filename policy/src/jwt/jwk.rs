@@ -1,11 +1,10 @@
 //! JWK sets (RFC 7517): the keys of an issuer. What is no key for signatures is left out, with a problem that says so:
 //! issuers publish other keys too, and one that cannot be read verifies nothing.
 
-use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{json, token::BASE64_URL};
+use super::{json, token::decode};
 use crate::{
     crypto::{Curve, Hash, PublicKey, Scheme},
     problem::{Problem, Severity},
@@ -130,7 +129,7 @@ pub(super) fn keys(set: &[u8], place: &str, problems: &mut Vec<Problem>) -> Vec<
 fn key(object: &Map<String, Value>) -> Result<KeyRecord, &'static str> {
     let text = |member: &str| object.get(member).and_then(Value::as_str);
     let bytes = |member: &str| {
-        let number = text(member).and_then(|text| BASE64_URL.decode(text).ok());
+        let number = text(member).and_then(decode);
         number.ok_or("a number of the key is missing or not base64url without padding")
     };
     if object.get("use").is_some_and(|it| it.as_str() != Some("sig")) {

@@ -142,7 +142,7 @@ pub struct ProviderRecord {
     pub(super) issuer: String,
     pub(super) audiences: Vec<String>,
     pub(super) keys: Vec<KeyRecord>,
-    /// Digest of the keys: what was verified with other keys is not remembered.
+    /// Digest of the set as it was written: what was verified with other keys is not remembered.
     pub(super) key_set: [u8; 32],
     pub(super) locations: Vec<Location>,
     pub(super) forwarding: Option<Forwarding>,
@@ -168,10 +168,8 @@ pub fn compile(provider: &JwtProvider, keys: Option<&[u8]>, problems: &mut Vec<P
         }
     };
     let keys = set.map(|set| jwk::keys(set, &place(), problems)).unwrap_or_default();
-    // Nothing in a key can fail to be encoded, and an empty text is the digest of no keys, which verify nothing.
-    let encoded = postcard::to_allocvec(&keys).unwrap_or_default();
     let mut key_set = [0; 32];
-    key_set.copy_from_slice(&Hash::Sha256.digest(&[b"portcullis jwt keys\0", &encoded]));
+    key_set.copy_from_slice(&Hash::Sha256.digest(&[b"portcullis jwt keys\0", set.unwrap_or_default()]));
     let mut locations = provider.locations.clone();
     if locations.is_empty() {
         let bearer =

@@ -2,12 +2,13 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ed25519_dalek::Signer as _;
 use rsa::traits::PublicKeyParts as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{token::BASE64_URL, *};
+use super::*;
 use crate::{
     change::Change,
     crypto::{
@@ -17,13 +18,12 @@ use crate::{
     headers::HeaderList,
     memory::Memory,
 };
-use base64::Engine as _;
 
 const NOW: u64 = 1_900_000_000;
 const HEADER: &str = r#"{"alg":"ES256","kid":"es256"}"#;
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL.encode(bytes)
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn rsa_jwk(bits: usize, id: &str) -> Value {
@@ -201,21 +201,24 @@ fn after(token: &str, then: &str) -> String {
             format!("{signed}.{rest}{next}")
         }
         "flip signature" => {
-            let mut bytes = BASE64_URL.decode(signature).unwrap();
+            let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
             bytes[20] ^= 1;
             format!("{signed}.{}", encode(bytes))
         }
         "other payload" => {
-            let payload = String::from_utf8(BASE64_URL.decode(payload).unwrap()).unwrap().replace("joe", "jim");
+            let payload =
+                String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap().replace("joe", "jim");
             format!("{header}.{}.{signature}", encode(payload))
         }
         "cut signature" => {
-            let bytes = BASE64_URL.decode(signature).unwrap();
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
             format!("{signed}.{}", encode(&bytes[..bytes.len() - 1]))
         }
         "too long" => format!("{signed}.{}", "A".repeat(16 * 1024)),
         "comma joined" => format!("{token},Bearer {token}"),
-        "zero signature" => format!("{signed}.{}", encode(vec![0; BASE64_URL.decode(signature).unwrap().len()])),
+        "zero signature" => {
+            format!("{signed}.{}", encode(vec![0; BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap().len()]))
+        }
         other => panic!("nothing is done by `{other}`"),
     }
 }

@@ -12,13 +12,19 @@ use super::{Rejected, json, jwk::Algorithm};
 const MAX_LEN: usize = 16 * 1024;
 
 /// Without padding, and the unused bits of the last digit zero, so that a token has one spelling (RFC 7515 §2).
-pub(super) const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
+const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
         .with_encode_padding(false)
         .with_decode_padding_mode(DecodePaddingMode::RequireNone)
         .with_decode_allow_trailing_bits(false),
 );
+
+/// The bytes of a text in that form.
+#[inline(never)]
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64_URL.decode(text).ok()
+}
 
 /// A token whose shape is right.
 #[derive(Debug)]
@@ -56,7 +62,7 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(Rejected::Malformed)?;
         // One with more dots, as an encrypted one has, leaves them in the payload, which is no base64 then.
         let (header, payload) = signed.split_once('.').ok_or(Rejected::Malformed)?;
-        let decode = |part: &str| BASE64_URL.decode(part).map_err(|_| Rejected::Malformed);
+        let decode = |part: &str| decode(part).ok_or(Rejected::Malformed);
         let header = json::object(&decode(header)?).ok_or(Rejected::Malformed)?;
         // `crit` names what must be understood, `b64` changes what is signed, `enc` makes it encrypted. The others of RFC
         // 7515 §4.1 that bring keys along (`jwk`, `jku`, `x5u`, `x5c`) are never looked at.

@@ -74,6 +74,8 @@ fn claim(random: &mut Rng) -> Claim {
 /// A token at one of its provider's places, or elsewhere.
 #[derive(Debug, Clone)]
 pub struct Placed {
+    /// The provider.
+    pub provider: String,
     /// Where.
     pub place: Location,
     /// The compact form, or what a forger makes of it.
@@ -87,15 +89,15 @@ pub fn tokens(random: &mut Rng, world: &World, keys: &[Key], now: u64) -> Vec<Pl
         wanted.extend(requirement.0.clone());
     }
     random.shuffle(&mut wanted);
-    wanted.truncate(8);
+    wanted.truncate(10);
     let mut placed = Vec::new();
     for (name, claims) in &wanted {
         let Some(provider) = world.providers.iter().find(|it| it.name == *name) else { continue };
-        for _ in 0..2 {
+        for _ in 0..3 {
             let token = token(random, provider, claims, keys, now);
             let places = provider.places();
             let place = places[random.usize(..places.len())].clone();
-            placed.push(Placed { place, token });
+            placed.push(Placed { provider: name.clone(), place, token });
         }
     }
     placed
@@ -211,9 +213,19 @@ fn put(object: &mut Map<String, Value>, path: &[String], value: Value) {
 }
 
 /// Adds tokens to a request: to its headers, or to its target's query.
-pub(super) fn carry(random: &mut Rng, tokens: &[Placed], headers: &mut Lines, target: &mut Vec<u8>) {
+pub(super) fn carry(
+    random: &mut Rng,
+    tokens: &[Placed],
+    wanted: Option<&Requirement>,
+    headers: &mut Lines,
+    target: &mut Vec<u8>,
+) {
+    let is_wanted = |it: &&Placed| wanted.is_some_and(|wanted| wanted.0.iter().any(|(name, _)| *name == it.provider));
+    let fitting: Vec<&Placed> = tokens.iter().filter(is_wanted).collect();
+    let any: Vec<&Placed> = tokens.iter().collect();
+    let tokens = if fitting.is_empty() || random.u8(0..6) == 0 { any } else { fitting };
     for _ in 0..[0, 1, 1, 1, 1, 1, 1, 2][random.usize(..8)] {
-        let Some(Placed { place, token }) = random.choice(tokens) else { return };
+        let Some(Placed { place, token, .. }) = random.choice(&tokens) else { return };
         match place {
             Location::Header(name, prefix, _) => {
                 let prefix = if random.u8(0..20) == 0 { prefix.to_ascii_lowercase() } else { prefix.clone() };

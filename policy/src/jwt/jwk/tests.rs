@@ -1,5 +1,6 @@
 //! Keys that are used, and keys that are left out with a reason.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use super::*;
 use crate::crypto::test_keys::{curve_key, rsa_key};
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL.encode(bytes)
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// An RSA key with more members, or others.
