@@ -64,8 +64,7 @@ const MIDDLEWARES: [&str; 2] = ["one", "other"];
 
 async fn start(parts: &Parts, policy: &[Value]) -> Solo {
     let middlewares = MIDDLEWARES.map(|name| (name, json!({"clientCertificate": "verifiedByTraefik"})));
-    let setup =
-        Setup { client_authentication: "RequireAndVerifyClientCert", middlewares: &middlewares, policy };
+    let setup = Setup { client_authentication: "RequireAndVerifyClientCert", middlewares: &middlewares, policy };
     Solo::start(parts, setup).await.unwrap()
 }
 

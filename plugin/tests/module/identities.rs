@@ -53,7 +53,9 @@ fn a_caller_without_a_credential_is_known_by_its_network() {
     }
     let answer = guest.request(from("10.1.2.3:4711", to_db()));
     assert!(answer.forwarded);
-    for address in ["192.0.2.1:4711", "[2001:db9::1]:4711", "", "10.1.2.3", "10.1.2.3.4:1", "010.1.2.3:1", "@", "pipe:1"] {
+    for address in
+        ["192.0.2.1:4711", "[2001:db9::1]:4711", "", "10.1.2.3", "10.1.2.3.4:1", "010.1.2.3:1", "@", "pipe:1"]
+    {
         assert_eq!(source_of(&mut guest, address).as_deref(), Some("anonymous"), "{address}");
     }
 }

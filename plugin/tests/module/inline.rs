@@ -92,7 +92,8 @@ fn a_kind_that_needs_a_snapshot_is_refused_by_its_place() {
 fn a_regex_in_an_inline_policy_denies_its_source_and_says_so() {
     let entries = json!([{"Kind": "service-intentions", "Name": "db", "Sources": [
         {"Name": "web", "Permissions": [{"Action": "deny", "HTTP": {"PathRegex": "/v2/.*"}}, {"Action": "allow"}]}]}]);
-    let mut guest = Guest::start(&config(&json!({"default": "allow", "trustDomains": [TRUST_DOMAIN], "entries": entries})));
+    let mut guest =
+        Guest::start(&config(&json!({"default": "allow", "trustDomains": [TRUST_DOMAIN], "entries": entries})));
     let answer = guest.request(call("web"));
     assert_eq!(answer.verdict().2, 403, "{:?}", answer.calls);
     assert!(answer.logged()[0].starts_with("warn error: policy.entries[0]"), "{:?}", answer.logged());

@@ -82,7 +82,8 @@ fn headers_with_underscores_are_refused_where_the_mesh_refuses_them() {
 #[test]
 fn escaped_slashes_are_redirected_or_refused() {
     let mut guest = guest(&json!({"PathWithEscapedSlashesAction": "UNESCAPE_AND_REDIRECT"}));
-    for (uri, location) in [("/v1%2Fx?a=%2F", "/v1/x?a=%2F"), ("/v1%2fx", "/v1/x"), ("/evil.example%2f", "/evil.example/")]
+    for (uri, location) in
+        [("/v1%2Fx?a=%2F", "/v1/x?a=%2F"), ("/v1%2fx", "/v1/x"), ("/evil.example%2f", "/evil.example/")]
     {
         let answer = guest.request(web(uri));
         assert_eq!(answer.verdict(), ("deny".to_owned(), "request".to_owned(), 307), "{uri}");
@@ -91,7 +92,9 @@ fn escaped_slashes_are_redirected_or_refused() {
         assert!(!answer.calls.iter().any(|call| call.starts_with("set_uri")));
     }
     // Nobody is sent to another host.
-    for uri in ["/%2Fevil.example/", "/%2f%2Fevil.example", "/%5Cevil.example%2Fx", "/\\evil.example%2Fx", "/v1%2F..%2Fx"] {
+    for uri in
+        ["/%2Fevil.example/", "/%2f%2Fevil.example", "/%5Cevil.example%2Fx", "/\\evil.example%2Fx", "/v1%2F..%2Fx"]
+    {
         let answer = guest.request(web(uri));
         assert_eq!(answer.verdict(), ("deny".to_owned(), "request".to_owned(), 400), "{uri}: {:?}", answer.reply);
     }

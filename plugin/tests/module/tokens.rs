@@ -137,6 +137,9 @@ fn a_verified_token_is_taken_out_and_its_payload_handed_on() {
         "get_header_values x-forwarded-tls-client-cert",
         "remove x-forwarded-tls-client-cert",
         "clock",
+        // The intention, and the provider: of each its bucket and itself.
+        "pread",
+        "pread",
         "pread",
         "pread",
         "get_header_values authorization",
