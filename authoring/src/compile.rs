@@ -34,7 +34,7 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
         default: policy.settings.default,
         trust_domains: identities::local_trust_domains(policy),
         identities: None,
-        normalization: policy.normalization.clone(),
+        normalization: policy.normalization,
         underscores: policy.underscores,
         reserved_headers: Vec::new(),
         networks_v4: Vec::new(),
@@ -42,7 +42,7 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
         namespace_wildcards: policy.intentions.iter().any(has_namespace_wildcard),
     };
     #[cfg(feature = "full")]
-    let settings = full::add(policy, settings, &mut writer, &mut problems);
+    let settings = full::add(policy, &settings, &mut writer, &mut problems);
     (writer.finish(&settings, generation, created_ms), problems)
 }
 

@@ -118,7 +118,7 @@ impl Cold {
 }
 
 /// A certificate header as `passTLSClientCert` writes it.
-fn header(caller: &str) -> Result<String> {
+pub(crate) fn header(caller: &str) -> Result<String> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(spiffe(caller).as_str().try_into()?)];
     let certificate = params.self_signed(&KeyPair::generate()?)?;

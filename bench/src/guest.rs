@@ -34,7 +34,6 @@ pub(crate) struct Asked {
 pub(crate) struct Plugin {
     engine: Engine,
     prepared: InstancePre<World>,
-    config: Arc<str>,
     /// Size of the module, in bytes.
     pub(crate) bytes: u64,
 }
@@ -86,15 +85,20 @@ impl Plugin {
         // What a request that is measured does not call.
         linker.define_unknown_imports_as_traps(&module).map_err(failed)?;
         let prepared = linker.instantiate_pre(&module).map_err(failed)?;
-        let config = serde_json::json!({"snapshot": format!("{MOUNT}/policy.snapshot"), "logDenied": "off",
-            "clientCertificate": "verifiedByTraefik"});
-        Ok(Self { engine, prepared, config: config.to_string().into(), bytes: code.len() as u64 })
+        Ok(Self { engine, prepared, bytes: code.len() as u64 })
     }
 
     /// An instance after its start code.
     pub(crate) fn start(&self, snapshot: &Arc<Vec<u8>>) -> Result<Guest> {
+        self.start_with(snapshot, "verifiedByTraefik")
+    }
+
+    /// As [`Self::start`], with a word for the setting `clientCertificate`.
+    pub(crate) fn start_with(&self, snapshot: &Arc<Vec<u8>>, certificates: &str) -> Result<Guest> {
+        let config = serde_json::json!({"snapshot": format!("{MOUNT}/policy.snapshot"), "logDenied": "off",
+            "clientCertificate": certificates});
         let world = World {
-            config: Arc::clone(&self.config),
+            config: config.to_string().into(),
             snapshot: Arc::clone(snapshot),
             request: Asked::new("", "", "/", &[]),
             memory: None,
@@ -126,6 +130,7 @@ impl Guest {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn failed(error: wasmtime::Error) -> anyhow::Error {
     anyhow!("{error:?}")
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it prints is what it is for")]
 
 mod built;
+mod credentials;
 mod guest;
 mod measure;
 mod native;
@@ -31,6 +32,7 @@ mod budget {
     pub(crate) const NATIVE: f64 = 1000.0;
     pub(crate) const FLAT: f64 = 1.3;
     pub(crate) const BUILT: f64 = 10_000.0;
+    pub(crate) const TOKEN_AGAIN: f64 = 25_000.0;
     pub(crate) const COLD: f64 = 300_000.0;
     pub(crate) const PLUGIN_BYTES: u64 = 400_000;
 }
@@ -107,6 +109,18 @@ fn measure(rounds: usize) -> Result<Report> {
         report.time(format!("plugin {name}, {largest} intentions, answer remembered"), again.series.quartile(), None);
         let what = format!("plugin {name}, cold instance with its first request, {largest} intentions");
         report.time(what, cold.series.quartile(), Some(budget::COLD));
+    }
+    eprintln!("credentials…");
+    let mut credentials = credentials::all()?;
+    for _ in 0..rounds {
+        for it in &mut credentials {
+            it.turn(&plugin)?;
+        }
+    }
+    for it in &credentials {
+        report.time(format!("plugin, {}, first seen", it.name), it.first.quartile(), None);
+        let most = it.is_token.then_some(budget::TOKEN_AGAIN);
+        report.time(format!("plugin, {}, remembered", it.name), it.again.quartile(), most);
     }
     report.size("plugin", plugin.bytes, budget::PLUGIN_BYTES);
     Ok(report)

@@ -75,7 +75,7 @@ pub(crate) fn verified_again(token: &[u8]) -> Option<Value> {
     signing_key().verifying_key().verify_strict(signed.as_bytes(), &signature).ok()?;
     let (_, payload) = signed.split_once('.')?;
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    let time = |name: &str| claims.get(name).map(|time| time.as_f64());
+    let time = |name: &str| claims.get(name).map(Value::as_f64);
     #[allow(clippy::cast_precision_loss, reason = "seconds of this century")]
     let (now, skew) = (NOW as f64, 30.0);
     let in_time = match (time("nbf"), time("exp")) {

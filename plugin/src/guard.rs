@@ -47,6 +47,19 @@ pub enum Outcome {
     Answered,
 }
 
+/// A refusal that the policy was not asked about.
+struct NotAsked {
+    status: u16,
+    rule: &'static str,
+    reason: Cow<'static, str>,
+}
+
+impl NotAsked {
+    fn into_decision(self) -> Decision {
+        Decision::refuse(self.status, self.rule, self.reason)
+    }
+}
+
 /// What is known of a request, as far as it has been read.
 #[derive(Default)]
 struct Seen<'a> {
@@ -62,7 +75,7 @@ pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
     let (method, uri) = (host.method(), host.uri());
     let mut seen =
         Seen { method: String::from_utf8_lossy(&method), uri: String::from_utf8_lossy(&uri), ..Seen::default() };
-    let decision = judge(host, state, &mut seen).unwrap_or_else(|refusal| refusal);
+    let decision = judge(host, state, &mut seen).unwrap_or_else(NotAsked::into_decision);
     stamp(host, &seen, &decision);
     match decision.verdict {
         Verdict::Allow => {
@@ -77,7 +90,7 @@ pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
 }
 
 /// The way of a request. An `Err` is a refusal that the policy was not asked about.
-fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<Decision, Decision> {
+fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<Decision, NotAsked> {
     let names = host.header_names();
     let gate = match &mut state.gate {
         Ok(gate) => gate,
@@ -128,8 +141,8 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     decision
 }
 
-fn refuse(status: u16, rule: &str, reason: impl Into<Cow<'static, str>>) -> Decision {
-    Decision::refuse(status, rule, reason)
+fn refuse(status: u16, rule: &'static str, reason: impl Into<Cow<'static, str>>) -> NotAsked {
+    NotAsked { status, rule, reason: reason.into() }
 }
 
 // === headers that are not the caller's to send ===
@@ -146,7 +159,7 @@ struct Present {
 
 /// Looks at every header name once, and removes what only we may say, in every spelling that a backend could take for
 /// ours, except the one header that the gateway's own root router set.
-fn look_through<H: Host>(host: &H, names: &List, settings: Option<&Settings>) -> Result<Present, Decision> {
+fn look_through<H: Host>(host: &H, names: &List, settings: Option<&Settings>) -> Result<Present, NotAsked> {
     let mut present = Present::default();
     let mut removed = false;
     for name in names.iter() {
@@ -196,7 +209,7 @@ fn take_api_key<H: Host>(host: &H, present: &Present, settings: &Settings) -> Op
 
 /// A `Connection` header names headers that the proxy drops before the backend sees them. It may not name what the gate
 /// says or what the gate is told.
-fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -> Result<(), Decision> {
+fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -> Result<(), NotAsked> {
     if !present.connection {
         return Ok(());
     }
@@ -219,7 +232,7 @@ fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -
 
 // === the request ===
 
-fn check_form(names: &List, seen: &Seen<'_>) -> Result<(), Decision> {
+fn check_form(names: &List, seen: &Seen<'_>) -> Result<(), NotAsked> {
     // A lossy conversion owns its text exactly when something was lost.
     let what = if names.len() > MAX_HEADER_NAMES {
         "the request has too many headers"
@@ -238,7 +251,7 @@ fn read_destination<H: Host>(
     present: &Present,
     settings: &Settings,
     seen: &mut Seen<'_>,
-) -> Result<(), Decision> {
+) -> Result<(), NotAsked> {
     let deny = |why: &'static str| Err(refuse(FORBIDDEN, RULE_DESTINATION, why));
     let header = match &settings.destination {
         DestinationFrom::Fixed(name) => {

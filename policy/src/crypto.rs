@@ -1,9 +1,9 @@
 //! Signatures: the only place that knows how one is verified.
 //!
-//! Everything here is public (keys, messages, signatures), so nothing needs to run in constant time, and one arithmetic
-//! serves RSA and all three curves (`montgomery`). That is a matter of size: the plugin is compiled for every
-//! router that uses it, and the four crates `rsa`, `p256`, `p384` and `p521` come to 375 KB in WebAssembly (240 KB when
-//! built for size), more than all the rest of it. They are what the tests compare with. Ed25519 is `ed25519-dalek`.
+//! Everything here is public (keys, messages, signatures), so nothing needs to run in constant time, and nothing of it may
+//! be used with a secret. One arithmetic of ours serves RSA and all three curves ([`mod@montgomery`]), because no library
+//! fits the plugin: `docs/adr/0008-signatures-in-the-plugin.md` has the figures. The libraries are what the tests compare
+//! with. Ed25519 is `ed25519-dalek`.
 //!
 //! A signature either holds or does not: [`PublicKey::verify`] says `false` to everything else, a scheme that does not
 //! fit the key included, so that who makes a token cannot choose how it is read.
@@ -158,6 +158,8 @@ fn without_leading_zeros(number: &[u8]) -> &[u8] {
     number.get(zeros..).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 pub(crate) mod test_keys;
 #[cfg(test)]

@@ -243,17 +243,12 @@ fn admit<R: ReadAt>(
 
 /// The request target with its path in canonical form; as it came when it has none.
 fn canonical_uri<'a>(uri: &'a str, path: &Result<Canonical<'a>, Ambiguous>) -> Cow<'a, str> {
-    match (path, uri.find('?')) {
-        (Err(_), _) | (Ok(Canonical { path: Cow::Borrowed(_), .. }), _) => Cow::Borrowed(uri),
-        (Ok(Canonical { path, .. }), None) => path.clone(),
-        (Ok(Canonical { path, .. }), Some(at)) => {
-            let query = uri.get(at..).unwrap_or_default();
-            let mut whole = String::with_capacity(path.len() + query.len());
-            whole.push_str(path);
-            whole.push_str(query);
-            Cow::Owned(whole)
-        }
-    }
+    let Ok(Canonical { path: Cow::Owned(path), .. }) = path else { return Cow::Borrowed(uri) };
+    let query = uri.find('?').and_then(|at| uri.get(at..)).unwrap_or_default();
+    let mut whole = String::with_capacity(path.len() + query.len());
+    whole.push_str(path);
+    whole.push_str(query);
+    Cow::Owned(whole)
 }
 
 /// One request on its way through the rules.

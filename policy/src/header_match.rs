@@ -115,15 +115,18 @@ impl HeaderMatch {
         if value.is_empty() { Held::Doubt } else { self.turned(self.holds_for(value.as_bytes())) }
     }
 
+    /// White space around a value is no part of it (RFC 9110 §5.5). Go's server leaves some there, when a line was folded and
+    /// over HTTP/2, and its client takes it away again: the backend sees a value without (CVE-2019-18802).
     fn holds_for_values(&self, values: &[Cow<'_, [u8]>]) -> Held {
-        match values {
+        let values: Vec<&[u8]> = values.iter().map(|value| value.trim_ascii()).collect();
+        match values.as_slice() {
             [] => Held::from(self.invert && self.test == HeaderTest::Present),
             [value] => self.turned(self.holds_for(value)),
-            _ => {
+            values => {
                 let joined = self.holds_for(&values.join(&b','));
                 if values.iter().any(|value| value.is_empty()) {
                     // Envoy leaves empty values out of some fields and keeps them in others, and so do backends.
-                    let filled: Vec<_> = values.iter().filter(|value| !value.is_empty()).cloned().collect();
+                    let filled: Vec<_> = values.iter().filter(|value| !value.is_empty()).copied().collect();
                     if self.holds_for(&filled.join(&b',')) != joined {
                         return Held::Doubt;
                     }

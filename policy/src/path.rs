@@ -138,7 +138,7 @@ impl fmt::Display for Ambiguous {
 /// bytes that Envoy encodes encoded; then slashes as the mesh wants them. Idempotent.
 pub fn canonical<'a>(target: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambiguous> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let read = read(path, rules);
+    let read = read(path, *rules);
     // What the mesh refuses or sends elsewhere it does before anything else about the path matters.
     match (rules.escaped_slashes, &read) {
         (EscapedSlashes::RejectRequest, _) | (EscapedSlashes::UnescapeAndRedirect, Err(_))
@@ -155,7 +155,7 @@ fn has_escaped_slash(path: &str) -> bool {
     escapes.into_iter().any(|it| it.eq_ignore_ascii_case(b"%2f") || it.eq_ignore_ascii_case(b"%5c"))
 }
 
-fn read<'a>(path: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambiguous> {
+fn read(path: &str, rules: Normalization) -> Result<Canonical<'_>, Ambiguous> {
     if !path.starts_with('/') {
         return Err(Ambiguous::NotAbsolute);
     }
@@ -164,7 +164,7 @@ fn read<'a>(path: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambig
     let mut redirect = false;
     let mut path = Cow::Borrowed(path);
     if !plain {
-        let rewritten = Rewriter::new(rules).rewrite(&path)?;
+        let rewritten = Rewriter::new(&rules).rewrite(&path)?;
         redirect = rewritten.unescaped && rules.escaped_slashes == EscapedSlashes::UnescapeAndRedirect;
         path = Cow::Owned(rewritten.out);
     }

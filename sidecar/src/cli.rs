@@ -40,7 +40,7 @@ enum Command {
     /// Run policy tests
     Test(test::Args),
     /// Explain the verdict on one request
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
     /// Print the gate's routers as a Traefik file
     Render(render::Args),
     /// Manage API keys

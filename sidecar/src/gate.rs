@@ -61,7 +61,7 @@ fn http(routes: &[Route], gate: &GateConfig) -> Value {
     let mut http = Map::from_iter([("middlewares".to_owned(), Value::Object(middlewares))]);
     if !roots.is_empty() {
         let mut chain = Vec::new();
-        if gate.client_certificate == ClientCertificate::VerifiedByTraefik {
+        if gate.client_certificate != ClientCertificate::Off {
             chain.push("client-certificate");
         }
         chain.push("portcullis");

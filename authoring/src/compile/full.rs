@@ -19,12 +19,12 @@ use portcullis_policy::{
 use super::too_large;
 
 /// Adds all of it to the writer and to the settings.
-pub(super) fn add(policy: &Policy, settings: Settings, writer: &mut Writer, problems: &mut Vec<Problem>) -> Settings {
+pub(super) fn add(policy: &Policy, settings: &Settings, writer: &mut Writer, problems: &mut Vec<Problem>) -> Settings {
     let reserved_headers = add_providers(policy, writer, problems);
     let trust_domains = trust_domains(policy, writer, problems);
     let (networks_v4, networks_v6) = add_networks(policy, writer, problems);
     let identities = add_orders(policy, writer, problems);
-    Settings { trust_domains, identities, reserved_headers, networks_v4, networks_v6, ..settings }
+    Settings { trust_domains, identities, reserved_headers, networks_v4, networks_v6, ..settings.clone() }
 }
 
 /// Adds the JWT providers; returns the headers in which they forward payloads.

@@ -180,19 +180,17 @@ fn read_header(node: &Node<'_>, problems: &mut Vec<Problem>) -> Option<HeaderMat
     if present {
         tests.push(HeaderTest::Present);
     }
-    let texts: [(&str, fn(String) -> HeaderTest); 4] = [
-        ("exact", HeaderTest::Exact),
-        ("prefix", HeaderTest::Prefix),
-        ("suffix", HeaderTest::Suffix),
-        ("contains", HeaderTest::Contains),
-    ];
-    for (key, kind) in texts {
-        let Some(value) = object.filled(key) else { continue };
+    let mut read = |key: &str, kind: fn(String) -> HeaderTest| {
+        let Some(value) = object.filled(key) else { return };
         match value.text() {
             Some(text) => tests.push(kind(text.to_owned())),
             None => problems.push(denied(&value, "a header's value must be a text", "")),
         }
-    }
+    };
+    read("exact", HeaderTest::Exact);
+    read("prefix", HeaderTest::Prefix);
+    read("suffix", HeaderTest::Suffix);
+    read("contains", HeaderTest::Contains);
     if let Some(regex) = object.filled("regex") {
         tests.extend(read_pattern(&regex, Pattern::compile, problems).map(HeaderTest::Regex));
     }

@@ -18,6 +18,8 @@ use super::{target, tokens, translation};
 pub struct Class {
     /// Its name in reports.
     pub name: &'static str,
+    /// Where the project's reference on Consul's policy (consul-policy) speaks of it.
+    pub section: &'static str,
     /// Which way we may differ.
     pub directions: &'static [Difference],
     /// What Consul's sidecar does.
@@ -36,6 +38,7 @@ use Difference::{Forwarded, Milder, Stricter};
 pub const CLASSES: &[Class] = &[
     Class {
         name: "identity",
+        section: "§1.1, §1.2",
         directions: &[Stricter],
         consul: "A certificate that no intention's source covers falls to the default: under `allow`, agents, gateways, other \
             trust domains, namespaces and partitions, misspelt IDs and certificates without a URI name pass, even where `*` \
@@ -47,6 +50,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "ambiguous-path",
+        section: "§6.3",
         directions: &[Stricter],
         consul: "Decides on the path after its own normalisation and forwards that.",
         ours: "Refuses with 400 a path that has more than one reading, where a rule needs the path.",
@@ -55,6 +59,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "unread-path",
+        section: "§6.1",
         directions: &[Forwarded],
         consul: "Normalises every path and forwards the normal form.",
         ours: "Where no rule needed the path, one that has more than one reading is forwarded as it came.",
@@ -63,6 +68,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "escape-case",
+        section: "§3.3",
         directions: &[Stricter, Milder],
         consul: "Compares the text of a rule with the path as it was sent: `/%c3%a9` and `/%C3%A9` are two rules.",
         ours: "The digits of escapes are compared without case. A regex that tells the cases apart is in doubt: 400.",
@@ -71,6 +77,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "alias-header",
+        section: "§3.5",
         directions: &[Stricter],
         consul: "`X_Role` and `X.Role` are other headers than `X-Role`.",
         ours: "A request with such a header is refused with 400 where a rule needs the header that it is taken for.",
@@ -79,6 +86,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "method-override",
+        section: "§3.2",
         directions: &[Stricter],
         consul: "Compares the method of the request line.",
         ours: "A request that asks to be taken for one of another method (`X-HTTP-Method-Override`, `_method` in the query, \
@@ -88,6 +96,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "header-readings",
+        section: "§3.5, §6.2",
         directions: &[Stricter],
         consul: "Joins the values of a repeated header by `,` and compares that, leaving empty ones out in some headers and \
             not in others; a regex sees a value that is not UTF-8 as bytes.",
@@ -98,6 +107,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "jwt-under-default-allow",
+        section: "§4.4",
         directions: &[Stricter],
         consul: "With the default `allow`, a requirement on tokens is not enforced where the rule allows, and where it denies, \
             only callers with a good token are denied.",
@@ -106,11 +116,12 @@ pub const CLASSES: &[Class] = &[
         holds: |case| {
             case.world.default == Action::Allow
                 && translation::requires_token(case)
-                && translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case))
+                && translation::explains(case, true)
         },
     },
     Class {
         name: "forged-payload",
+        section: "§4.6",
         directions: &[Forwarded],
         consul: "A header of the name that a provider forwards payloads in is kept as the caller sent it, unless a valid token \
             takes its place.",
@@ -120,6 +131,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "unasked-token",
+        section: "§4.6",
         directions: &[Forwarded],
         consul: "A valid token is taken out of every request to a service, and its payload forwarded, if any intention of the \
             service asks for its provider; the query is written anew, its parameters in another order.",
@@ -129,15 +141,16 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "several-tokens",
-        directions: &[Forwarded],
-        consul: "Of several valid tokens for one provider, each adds a payload header. Two lines of one header are joined by `,`, \
-            which is no token.",
-        ours: "The payload of the first is forwarded.",
-        why: "One header has one meaning.",
+        section: "§4.6",
+        directions: &[Stricter, Forwarded],
+        consul: "Of several tokens for one provider, one that is valid is enough, and each that is adds a payload header.",
+        ours: "All must be valid, a claim is what all of them say, and the payload of the first is forwarded.",
+        why: "Who holds two tokens must not pick the better half of each.",
         holds: |case| tokens::count(case.ask) > 1,
     },
     Class {
         name: "forwarded-query",
+        section: "§4.6",
         directions: &[Forwarded],
         consul: "`Forward` of the last header location holds for all locations of a provider.",
         ours: "It holds for its own location: a token in the query is taken out.",
@@ -146,6 +159,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "list-claim",
+        section: "§4.1",
         directions: &[Milder],
         consul: "A claim that is a list never has the value that is asked for.",
         ours: "A list has each of its texts as a value, as Consul documents it.",
@@ -154,6 +168,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "no-crit",
+        section: "§4.6",
         directions: &[Stricter],
         consul: "Ignores `crit` in a token's header.",
         ours: "Refuses a token with it.",
@@ -162,14 +177,16 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "clock-skew",
+        section: "§4.6",
         directions: &[Stricter, Milder, Forwarded],
         consul: "Never hands `ClockSkewSeconds` to its proxies, which take 60.",
         ours: "Takes what is written, else 30, which Consul writes into the entry.",
         why: "It is what the author says.",
-        holds: tokens::is_within_skew,
+        holds: |case| tokens::is_within_skew(case.ask),
     },
     Class {
         name: "source-order",
+        section: "§2.4",
         directions: &[Stricter, Milder],
         consul: "An intention from any source to this service (precedence 8) and one from this source to any service (6) are \
             both in force: either allow is enough when the default is `deny`, either deny when it is `allow`.",
@@ -180,6 +197,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "name-as-pattern",
+        section: "§1.1",
         directions: &[Stricter, Milder],
         consul: "The name of a source is put into a regular expression as it is, so that `a.b` covers the caller `axb`.",
         ours: "Names are compared whole and literally.",
@@ -188,6 +206,7 @@ pub const CLASSES: &[Class] = &[
     },
     Class {
         name: "not-http",
+        section: "§3.2, §3.3",
         directions: &[Milder],
         consul: "Refuses unknown methods, raw control or non-ASCII bytes, `#` and `%00` with 400 before any rule is asked.",
         ours: "Where no rule needs the path or the method, the verdict does not depend on them; the gateway's own HTTP server \
@@ -198,6 +217,13 @@ pub const CLASSES: &[Class] = &[
 ];
 
 impl Class {
+    /// The class as a row of the user's table.
+    pub fn row(&self) -> String {
+        let mut directions: Vec<_> = self.directions.iter().map(|it| it.as_str()).collect();
+        directions.sort_unstable();
+        format!("| `{}` | {} | {} | {} | {} |", self.name, directions.join(", "), self.consul, self.ours, self.why)
+    }
+
     /// The first class that explains a case with a difference.
     pub fn of(case: &Case<'_>, difference: Difference) -> Option<&'static Class> {
         CLASSES.iter().find(|it| it.directions.contains(&difference) && (it.holds)(case))
@@ -260,16 +286,52 @@ fn escape_case(case: &Case<'_>) -> bool {
 }
 
 fn source_order(case: &Case<'_>) -> bool {
-    translation::is_out_of_order(case) && translation::verdict(case) == Some(sidecars_verdict(case))
+    translation::is_out_of_order(case) && translation::explains(case, false)
 }
 
 fn name_as_pattern(case: &Case<'_>) -> bool {
     // Where what the other intention says is in doubt with us, it is certain there.
-    let known = translation::verdict(case).is_none_or(|it| it == sidecars_verdict(case));
+    let known = translation::explains(case, true);
     translation::is_covered_by_pattern(case) && known
 }
 
 fn not_http(case: &Case<'_>) -> bool {
     matches!(case.seen, Seen::Refused(0 | 400 | 404))
         && (!target::is_known_method(&case.ask.method) || target::is_not_http(&case.ask.target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The file that users read; rewritten with `PORTCULLIS_BLESS=1`.
+    const DOCUMENT: &str = "docs/differences.md";
+    const HEAD: &str = "| name | we are | Consul's sidecar | Portcullis | why |\n|---|---|---|---|---|\n";
+
+    #[test]
+    fn the_users_table_shows_every_class_in_order_and_nothing_else() {
+        let path = crate::parts::root().join(DOCUMENT);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = text.split_once(HEAD).unwrap();
+        let after = rest.lines().skip_while(|line| line.starts_with('|')).map(|line| format!("{line}\n"));
+        let rows: String = CLASSES.iter().map(|it| it.row() + "\n").collect();
+        let wanted = format!("{before}{HEAD}{rows}{}", after.collect::<String>());
+        if std::env::var_os("PORTCULLIS_BLESS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        assert!(
+            text == wanted || std::env::var_os("PORTCULLIS_BLESS").is_some(),
+            "{DOCUMENT} is not what the classes say"
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_whoever_is_milder_is_listed_here() {
+        let mut names: Vec<_> = CLASSES.iter().map(|it| it.name).collect();
+        let milder: Vec<_> = CLASSES.iter().filter(|it| it.directions.contains(&Milder)).map(|it| it.name).collect();
+        assert_eq!(milder, ["escape-case", "list-claim", "clock-skew", "source-order", "name-as-pattern", "not-http"]);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CLASSES.len());
+    }
 }

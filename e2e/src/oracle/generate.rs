@@ -24,9 +24,6 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CO
 const SENT_METHODS: [&str; 13] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE", "get", "FOO", "Post"];
 
-/// Whether tokens are generated.
-const TOKENS: bool = true;
-
 /// How requests are normalised: mostly by default.
 pub fn normalization(random: &mut Rng) -> Normalization {
     if random.bool() {
@@ -51,7 +48,7 @@ pub fn world(
     keys: &[Key],
 ) -> World {
     let mut entries = Vec::new();
-    let providers = if TOKENS && random.bool() { token::providers(random, keys) } else { Vec::new() };
+    let providers = if random.bool() { token::providers(random, keys) } else { Vec::new() };
     // Two in three have an entry for all destinations: it merges with the named ones.
     if random.u8(0..3) > 0 {
         entries.push(entry(random, "*", &providers));
@@ -65,6 +62,15 @@ pub fn world(
 }
 
 fn entry(random: &mut Rng, destination: &str, providers: &[Provider]) -> Entry {
+    // Some entries let everybody in who has the token, so that tokens decide.
+    if !providers.is_empty() && random.u8(0..3) == 0 {
+        let allow = |name: &str| Source { name: name.to_owned(), rule: Rule::Action(Action::Allow) };
+        let sources = SERVICES.into_iter().chain(["*"]).filter(|_| random.bool()).map(allow).collect::<Vec<_>>();
+        if !sources.is_empty() {
+            let jwt = Some(token::requirement(random, providers));
+            return Entry { destination: destination.to_owned(), jwt, sources };
+        }
+    }
     let sources = sources(random, destination != "*", providers);
     Entry { destination: destination.to_owned(), jwt: requirement(random, providers, 7), sources }
 }

@@ -40,11 +40,17 @@ pub fn any_header(ask: &Ask, is: impl Fn(&Value) -> bool) -> bool {
     tokens(ask).iter().any(|(header, _)| is(header))
 }
 
+/// Whether the sidecar may take a token for good that we do not, or the other way round: see the classes `no-crit`,
+/// `clock-skew` and `several-tokens`.
+pub fn is_judged_otherwise(ask: &Ask) -> bool {
+    count(ask) > 1 || is_within_skew(ask) || any_header(ask, |header| header.get("crit").is_some())
+}
+
 /// Whether a token has begun or ended within the widest skew.
-pub fn is_within_skew(case: &Case<'_>) -> bool {
+pub fn is_within_skew(ask: &Ask) -> bool {
     #[allow(clippy::cast_precision_loss, reason = "seconds are exact in an f64")]
     let now = seconds() as f64;
-    tokens(case.ask).iter().any(|(_, payload)| {
+    tokens(ask).iter().any(|(_, payload)| {
         let near = |name: &str| payload[name].as_f64().is_some_and(|at| (at - now).abs() <= MAX_SKEW);
         near("exp") || near("nbf")
     })
@@ -143,7 +149,9 @@ fn is_same(one: &str, other: &str) -> bool {
 fn parameters(target: &str) -> (String, Vec<Vec<u8>>) {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let said = query.split('&').map(|it| it.trim_end_matches('=')).filter(|it| !it.is_empty());
-    let mut parameters: Vec<_> = said.map(|it| target::decoded(it.as_bytes())).collect();
+    // Twice, for what it has decoded once is decoded here as well.
+    let decode = |it: &str| target::decoded(&target::decoded(it.as_bytes()));
+    let mut parameters: Vec<_> = said.map(decode).collect();
     parameters.sort();
     (target::with_upper_escapes(path), parameters)
 }

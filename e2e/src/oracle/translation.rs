@@ -8,6 +8,7 @@
 
 use portcullis_policy::{Action, Verdict};
 
+use super::classes::sidecars_verdict;
 use super::compare::Case;
 use super::doubt::DOUBTS;
 use super::ours::Engine;
@@ -24,9 +25,17 @@ struct Intention<'a> {
     jwt: Option<&'a Requirement>,
 }
 
-/// What the sidecar does by the translation; `None` where we refuse an intention that is involved for a doubt
-/// ([`DOUBTS`]), which the sidecar does not have.
-pub fn verdict(case: &Case<'_>) -> Option<Verdict> {
+/// Whether the sidecar did what the translation does. Of tokens that we may judge otherwise than the sidecar
+/// ([`tokens::is_judged_otherwise`]) either judgement will do; and where we refuse an intention that is involved for a doubt
+/// ([`DOUBTS`]), which the sidecar does not have, anything will if `or_doubt`.
+pub fn explains(case: &Case<'_>, or_doubt: bool) -> bool {
+    let seen = sidecars_verdict(case);
+    [true, false].into_iter().any(|good| verdict(case, good).map_or(or_doubt, |it| it == seen))
+}
+
+/// What the sidecar does by the translation, if it takes the tokens that we may judge otherwise for good ones or not; `None`
+/// where we have a doubt.
+fn verdict(case: &Case<'_>, good: bool) -> Option<Verdict> {
     let caller = case.caller.service.as_deref()?;
     let intentions = intentions(case.world, &case.ask.destination);
     let default = match case.world.default {
@@ -39,7 +48,7 @@ pub fn verdict(case: &Case<'_>) -> Option<Verdict> {
         if !covers(intention.source, caller) || intentions[..at].iter().any(|it| narrower(&it)) {
             continue;
         }
-        let alone = alone(case, caller, intention)?;
+        let alone = alone(case, caller, intention, good)?;
         if alone != default {
             effect = alone;
         }
@@ -93,11 +102,14 @@ fn intentions<'a>(world: &'a World, destination: &str) -> Vec<Intention<'a>> {
 ///
 /// The translation leaves rules out that say the same as the default, and puts a requirement on tokens beside what is left:
 /// under `allow`, a requirement on an allow is gone, and one on a deny lets the deny hold for good tokens only.
-fn alone(case: &Case<'_>, caller: &str, intention: &Intention<'_>) -> Option<Verdict> {
+fn alone(case: &Case<'_>, caller: &str, intention: &Intention<'_>, good: bool) -> Option<Verdict> {
     let default = case.world.default;
     let action = |action: Action, own: Option<&Requirement>| {
         let required = intention.jwt.into_iter().chain(own);
-        let holds = action != default && required.into_iter().all(|it| is_satisfied(case, it));
+        let holds = action != default
+            && required
+                .into_iter()
+                .all(|it| if tokens::is_judged_otherwise(case.ask) { good } else { is_satisfied(case, it) });
         if holds { action } else { default }
     };
     let rule = match intention.rule {

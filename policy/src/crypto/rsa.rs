@@ -81,7 +81,7 @@ impl Key {
 
     /// The public operation (§5.2.2): what was signed, as long as the modulus. `None` when the signature is not exactly as
     /// long or not below the modulus.
-    fn open(&self, signature: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, signature: &[u8]) -> Option<Vec<u8>> {
         let len = self.modulus.size().div_ceil(8);
         let number = self.modulus.number(signature).filter(|_| signature.len() == len)?;
         let mut base = vec![0; number.len()];

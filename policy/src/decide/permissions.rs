@@ -163,16 +163,16 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
             pseudo: view.pseudo(),
         };
         let thorough = self.observer.is_thorough();
-        let mut matches = Vec::with_capacity(permissions.len());
+        let mut found = Vec::with_capacity(permissions.len());
         for permission in permissions {
             let matched = meet(permission, &seen, thorough);
             let ends = matched.is_sure() && permission.mode == Mode::Enforce;
-            matches.push(matched);
+            found.push(matched);
             if ends {
                 break;
             }
         }
-        matches
+        found
     }
 }
 

@@ -1,6 +1,6 @@
 //! What would have changed a verdict. Nothing here is guessed: every alternative is a request that was decided, too.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet, fmt::Write as _};
 
 use crate::{
     candidates::Name,
@@ -14,7 +14,6 @@ use crate::{
         record::{Body, IntentionRecord},
     },
 };
-use std::borrow::Cow;
 
 /// Most alternatives that are told.
 const MAX_TOLD: usize = 12;
@@ -122,7 +121,8 @@ impl<R: ReadAt> Search<'_, R> {
             let mut words = format!("with a valid token of {}", alternative.provider);
             for check in &alternative.claims {
                 set(&mut claims, &check.path, &check.value);
-                words.push_str(&format!(" {}={:?}", check.path.join("."), check.value));
+                // Nothing fails that writes to a text.
+                let _ = write!(words, " {}={:?}", check.path.join("."), check.value);
             }
             let claims = [(alternative.provider.clone(), claims)].into();
             self.attempt(&Request { claims: Some(&claims), ..*request }, || words);

@@ -61,9 +61,9 @@ fn permission(permission: &Permission) -> String {
         Some(PathMatch::Regex(pattern)) => format!(" path ~{}", pattern.text()),
         None => String::new(),
     };
-    let headers: String = permission.headers.iter().map(|it| format!(" header {}", header(it))).collect();
+    let headers: Vec<_> = permission.headers.iter().map(|it| format!(" header {}", header(it))).collect();
     let jwt = permission.jwt.as_ref().map_or_else(String::new, |it| format!(" with a token of {}", requirement(it)));
-    format!("{} {methods}{path}{headers}{jwt}", permission.action.as_str())
+    format!("{} {methods}{path}{}{jwt}", permission.action.as_str(), headers.concat())
 }
 
 fn header(criterion: &HeaderMatch) -> String {
