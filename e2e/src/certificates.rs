@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -89,6 +89,17 @@ impl Authority {
 
     /// A client certificate.
     pub fn client(&self, caller: &Caller) -> Result<Identity> {
+        self.sign(&Self::client_parameters(caller)?)
+    }
+
+    /// The certificate of a client that has asked nobody.
+    pub fn self_signed(caller: &Caller) -> Result<Identity> {
+        let key = KeyPair::generate().context("making a key")?;
+        let certificate = Self::client_parameters(caller)?.self_signed(&key).context("signing a certificate")?;
+        Ok(Identity::new(&certificate, &key))
+    }
+
+    fn client_parameters(caller: &Caller) -> Result<CertificateParams> {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "caller");
         (parameters.not_before, parameters.not_after) = validity(caller.expired);
@@ -97,7 +108,7 @@ impl Authority {
         }
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        self.sign(&parameters)
+        Ok(parameters)
     }
 
     /// Its certificate in PEM.
@@ -117,16 +128,20 @@ impl Authority {
     fn sign(&self, parameters: &CertificateParams) -> Result<Identity> {
         let key = KeyPair::generate().context("making a key")?;
         let certificate = parameters.signed_by(&key, &self.issuer).context("signing a certificate")?;
-        Ok(Identity {
-            certificate: certificate.der().to_vec(),
-            key: key.serialize_der(),
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Identity::new(&certificate, &key))
     }
 }
 
 impl Identity {
+    fn new(certificate: &Certificate, key: &KeyPair) -> Identity {
+        Identity {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
     /// Writes certificate and key together into `NAME.pem` in the folder: `curl --cert` and Traefik both take that.
     pub fn write(&self, folder: &Path, name: &str) -> Result<PathBuf> {
         let file = folder.join(format!("{name}.pem"));

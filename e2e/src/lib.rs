@@ -27,6 +27,7 @@ pub mod ports;
 pub mod process;
 pub mod report;
 pub mod sidecar;
+pub mod solo;
 pub mod tour;
 pub mod traefik;
 pub mod wire;

@@ -260,7 +260,7 @@ fn static_configuration(options: &Options, [secure, plain, lenient, internal]: [
     if options.access_log {
         let keep = |name: &str| (format!("X-Portcullis-{name}"), json!("keep"));
         let names: serde_json::Map<String, Value> =
-            ["Source", "Destination", "Decision", "Rule"].into_iter().map(keep).collect();
+            ["Source", "Destination", "Decision", "Rule", "Shadow"].into_iter().map(keep).collect();
         configuration["accessLog"] = json!({
             "format": "json",
             "filePath": options.folder.join("access.log"),

@@ -370,7 +370,8 @@ fn apply<H: Host>(host: &H, changes: &[Change]) {
                     host.remove_header(name);
                 }
             }
-            Change::SetHeader { name, value } => host.set_header(name, &text::line(value)),
+            // A token's payload: base64url, and as long as a token may be. A part of it would be none.
+            Change::SetHeader { name, value } => host.set_header(name, value),
             // A decision holds the whole URI instead.
             Change::RemoveQuery(_) => {}
         }

@@ -12,7 +12,7 @@ fn a_bad_configuration_denies_every_request_and_says_why() {
     let answer = guest.request(call("web").with("x_portcullis_source", "admin"));
     answer.expect_calls(&[
         "get_config",
-        "log warn every request is denied: `clientCertificate` must be `off` or `verifiedByTraefik`",
+        "log warn every request is denied: `clientCertificate` must be `off`, `verifiedByTraefik` or `verify`",
         "get_method",
         "get_uri",
         "get_header_names",
@@ -22,14 +22,14 @@ fn a_bad_configuration_denies_every_request_and_says_why() {
         "set X-Portcullis-Source: unverified",
         "set X-Portcullis-Decision: deny",
         "set X-Portcullis-Rule: configuration",
-        "set X-Portcullis-Reason: `clientCertificate` must be `off` or `verifiedByTraefik`",
+        "set X-Portcullis-Reason: `clientCertificate` must be `off`, `verifiedByTraefik` or `verify`",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
         "reply Retry-After: 1",
         "set_status_code 503",
         "write_body",
         "log warn denied: GET /v1/x destination=- source=unverified rule=configuration \
-         reason=\"`clientCertificate` must be `off` or `verifiedByTraefik`\"",
+         reason=\"`clientCertificate` must be `off`, `verifiedByTraefik` or `verify`\"",
     ]);
     // The configuration is read once; its fault is repeated only in the line of each request.
     let again = guest.request(call("web"));

@@ -74,3 +74,28 @@ fn a_policy_whose_reach_is_not_known_denies_everything() {
         assert_eq!(answer.verdict(), ("deny".to_owned(), "configuration".to_owned(), 503), "{entries}");
     }
 }
+
+#[test]
+fn a_kind_that_needs_a_snapshot_is_refused_by_its_place() {
+    for kind in ["jwt-provider", "JWTProvider", "identity", "network", "ca-roots", "peer-trust-bundle"] {
+        let entries = json!([{"Kind": "service-intentions", "Name": "db"}, {"Kind": kind, "Name": "x"}]);
+        let mut guest = Guest::start(&config(&json!({"default": "allow", "entries": entries})));
+        let answer = guest.request(call("web"));
+        assert_eq!(answer.verdict(), ("deny".to_owned(), "configuration".to_owned(), 503), "{kind}");
+        let line = answer.logged()[0];
+        let begin = "warn every request is denied: the inline policy cannot be used: fatal: policy.entries[1]";
+        assert!(line.starts_with(begin) && line.contains("an inline policy cannot hold this kind"), "{line}");
+    }
+}
+
+#[test]
+fn a_regex_in_an_inline_policy_denies_its_source_and_says_so() {
+    let entries = json!([{"Kind": "service-intentions", "Name": "db", "Sources": [
+        {"Name": "web", "Permissions": [{"Action": "deny", "HTTP": {"PathRegex": "/v2/.*"}}, {"Action": "allow"}]}]}]);
+    let mut guest =
+        Guest::start(&config(&json!({"default": "allow", "trustDomains": [TRUST_DOMAIN], "entries": entries})));
+    let answer = guest.request(call("web"));
+    assert_eq!(answer.verdict().2, 403, "{:?}", answer.calls);
+    assert!(answer.logged()[0].starts_with("warn error: policy.entries[0]"), "{:?}", answer.logged());
+    assert!(guest.request(call("other")).forwarded);
+}

@@ -10,14 +10,20 @@
 )]
 
 mod allow;
+mod chains;
 mod configuration;
 mod credentials;
 mod decisions;
 mod deny;
 mod forged;
 mod host;
+mod hostile;
+mod identities;
 mod inline;
 mod lifecycle;
+mod normalization;
+mod shadow;
 mod snapshot;
 mod state;
 mod support;
+mod tokens;

@@ -4,7 +4,10 @@ use crate::host::{Guest, MOUNT, Request};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use portcullis_authoring::{compile, read};
 use portcullis_policy::{Action, PolicySettings, api_key};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    date_time_ymd,
+};
 use serde_json::{Value, json};
 
 /// The trust domain of every test policy.
@@ -50,6 +53,23 @@ impl Authority {
         Self { params, key, certificate }
     }
 
+    /// A CA below it, in force until the beginning of this year.
+    pub(crate) fn delegate(&self, until: i32) -> Self {
+        let mut params = self.params.clone();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "intermediate");
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        let certificate = params.signed_by(&key, &issuer).unwrap().der().to_vec();
+        Self { params, key, certificate }
+    }
+
+    /// Its own certificate, as one of a header.
+    pub(crate) fn encoded(&self) -> String {
+        BASE64_STANDARD.encode(&self.certificate)
+    }
+
     /// A certificate header of a service.
     pub(crate) fn certify(&self, service: &str) -> String {
         let mut params = CertificateParams::default();
@@ -60,7 +80,7 @@ impl Authority {
 
     /// The policy entry that trusts it.
     pub(crate) fn roots(&self) -> Value {
-        let body = BASE64_STANDARD.encode(&self.certificate);
+        let body = self.encoded();
         let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
         json!({"Kind": "ca-roots", "TrustDomain": TRUST_DOMAIN, "Roots": [{"RootCert": pem}]})
     }

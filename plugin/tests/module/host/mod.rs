@@ -87,6 +87,8 @@ pub(crate) struct Answer {
     pub(crate) reply: Reply,
     /// The request as it went on, or as the access log sees it.
     pub(crate) request: Request,
+    /// The instructions that it took inside the guest, about.
+    pub(crate) fuel: u64,
 }
 
 /// One instance of the plugin.
@@ -159,6 +161,8 @@ impl Guest {
     /// As [`Self::start`], with any text as the configuration.
     pub(crate) fn start_with(config: &str) -> Self {
         let mut store = Store::new(engine(), World::new(config));
+        // Measured, not limited.
+        store.set_fuel(u64::MAX).unwrap();
         let instance = prepared().instantiate(&mut store).unwrap();
         // Traefik calls whichever of the two there are, in this order; without any it would go on all the same.
         for name in ["_start", "_initialize"] {
@@ -189,7 +193,9 @@ impl Guest {
         world.request = request;
         world.reply = Reply::default();
         world.calls.clear();
+        let before = self.store.get_fuel()?;
         let outcome = self.handle_request.call(&mut self.store, ())?;
+        let fuel = before - self.store.get_fuel()?;
         let world = self.store.data_mut();
         // The host looks at the low half only; the high half is the context, of which the guest has none.
         assert!(outcome == 0 || outcome == 1, "{outcome:#x}");
@@ -200,6 +206,7 @@ impl Guest {
             calls: std::mem::take(&mut world.calls),
             reply: std::mem::take(&mut world.reply),
             request: world.request.clone(),
+            fuel,
         })
     }
 
@@ -256,6 +263,7 @@ fn engine() -> &'static Engine {
         // The module runs for milliseconds: what counts is how fast it is compiled, by a compiler in debug mode.
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+        config.consume_fuel(true);
         Engine::new(&config).unwrap()
     })
 }
