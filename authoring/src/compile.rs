@@ -9,7 +9,7 @@ mod intentions;
 use portcullis_policy::{
     candidates::Name,
     model::{Intention, Policy, WILDCARD},
-    problem::{Problem, Severity},
+    problem::Problem,
     snapshot::{
         Writer,
         record::{Key, Settings},
@@ -47,7 +47,7 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
     #[cfg(feature = "full")]
     if let Err(why) = portcullis_policy::Snapshot::open(bytes.as_slice()) {
         problems.push(Problem {
-            severity: Severity::Fatal,
+            severity: portcullis_policy::Severity::Fatal,
             at: "settings".to_owned(),
             what: format!("the snapshot could not be read: {why}"),
             hint: "there are too many trust domains or identity forms".to_owned(),
@@ -59,13 +59,4 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
 fn has_namespace_wildcard(intention: &Intention) -> bool {
     let sources = intention.sources.iter().map(|it| &it.source);
     sources.chain([&intention.destination]).any(|name| name.namespace == WILDCARD)
-}
-
-fn too_large(at: &str, what: &str, hint: &str) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        at: at.to_owned(),
-        what: format!("{what} is too large for a snapshot; it is denied"),
-        hint: hint.to_owned(),
-    }
 }

@@ -16,8 +16,6 @@ use portcullis_policy::{
     },
 };
 
-use super::too_large;
-
 /// Adds all of it to the writer and to the settings.
 pub(super) fn add(policy: &Policy, settings: &Settings, writer: &mut Writer, problems: &mut Vec<Problem>) -> Settings {
     let reserved_headers = add_providers(policy, writer, problems);
@@ -155,5 +153,14 @@ fn check_providers(policy: &Policy, scope: &IdentityScope, order: &[IdentityForm
                 hint: "write the jwt-provider, or correct the name".to_owned(),
             });
         }
+    }
+}
+
+fn too_large(at: &str, what: &str, hint: &str) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        at: at.to_owned(),
+        what: format!("{what} is too large for a snapshot; it is denied"),
+        hint: hint.to_owned(),
     }
 }

@@ -68,6 +68,7 @@ impl<'a> Node<'a> {
     }
 
     /// The value itself.
+    #[cfg(feature = "full")]
     pub(super) fn value(&self) -> &'a Value {
         self.value
     }

@@ -2,21 +2,10 @@
 
 use std::cell::RefCell;
 
-use rcgen::{
-    BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_ED25519, PKCS_RSA_SHA256, PKCS_RSA_SHA384, PKCS_RSA_SHA512, date_time_ymd,
-};
-use rsa::{
-    pkcs1v15,
-    sha2::{Sha256, Sha384, Sha512},
-    signature::{SignatureEncoding as _, Signer as _},
-};
+use rcgen::{PKCS_ECDSA_P256_SHA256, date_time_ymd};
 
-use super::super::test_chains::{
-    FROM, Holder, NOW, TO, assemble, ca_params, extension, header, key, leaf_params, parts, tlv,
-};
+use super::super::test_chains::{Holder, NOW, TO, ca_params, header, key, leaf_params};
 use super::*;
-use crate::crypto::test_keys::rsa_key;
 
 fn verify<D: AsRef<[u8]>>(sent: &[D], roots: &[&Holder]) -> Result<(), InvalidChain> {
     verify_at(sent, roots, NOW)
@@ -26,14 +15,6 @@ fn verify_at<D: AsRef<[u8]>>(sent: &[D], roots: &[&Holder], now: u64) -> Result<
     let roots: Vec<_> = roots.iter().map(|root| root.as_root()).collect();
     verify_chain(&header(sent), &roots, now, &())
 }
-
-fn path_length(name: &str, most: u8) -> rcgen::CertificateParams {
-    let mut params = ca_params(name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most));
-    params
-}
-
-// === what holds ===
 
 #[test]
 fn a_long_chain_is_refused_before_it_is_read() {

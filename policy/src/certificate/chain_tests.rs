@@ -1,7 +1,5 @@
 //! Chains that hold, and every way in which one does not.
 
-use std::cell::RefCell;
-
 use rcgen::{
     BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
     PKCS_ED25519, PKCS_RSA_SHA256, PKCS_RSA_SHA384, PKCS_RSA_SHA512, date_time_ymd,

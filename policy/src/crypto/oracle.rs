@@ -12,8 +12,9 @@ use super::{
     Curve, Hash, PublicKey, Scheme, ecdsa,
     montgomery::{Modulus, bytes, limbs},
     rsa::Key,
+    test_keys::Numbers,
     test_keys::rsa_key,
-    tests::{Numbers, order},
+    tests::order,
 };
 
 fn fixed(number: &BigUint, len: usize) -> Vec<u8> {
@@ -52,6 +53,7 @@ struct Agreed {
 macro_rules! against {
     ($name:ident, $oracle:ident, $curve:expr, $len:expr, $bits:expr, $digest:expr, $prime:expr) => {
         #[test]
+        #[allow(clippy::too_many_lines, reason = "one macro for the three crates' types, read from top to bottom")]
         fn $name() {
             use $oracle::{
                 AffinePoint, FieldBytes, ProjectivePoint, Scalar, ecdsa::signature::hazmat::PrehashVerifier as _,
@@ -209,7 +211,7 @@ fn the_public_operation_of_rsa_is_a_power_for_every_size_and_exponent() {
         let top = &one << bits;
         for e in [3_u64, 5, 17, 65537, 0x8000_0001, 0xFFFF_FFFF] {
             // Moduli of only ones, of nearly only zeros, and random ones.
-            let random_one = random(&mut numbers, &(&one << (bits - 1))) + (&one << (bits - 1)) | &one;
+            let random_one = (random(&mut numbers, &(&one << (bits - 1))) + (&one << (bits - 1))) | &one;
             for n in [&top - &one, (&one << (bits - 1)) + &one, random_one] {
                 let len = bits.div_ceil(8);
                 let key = Key::new(&n.to_bytes_be(), &e.to_be_bytes()).unwrap();

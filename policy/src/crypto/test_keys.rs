@@ -46,7 +46,7 @@ pub(crate) fn rsa_key(bits: usize) -> RsaPrivateKey {
 }
 
 /// Repeatable numbers: SHA-256 of a counter.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl RngCore for Numbers {
     fn next_u32(&mut self) -> u32 {

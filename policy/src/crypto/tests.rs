@@ -1,101 +1,17 @@
 //! Every scheme against signatures of the crates that it stands in for, and against what forgers send.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ed25519_dalek::Signer as _;
-use p256::ecdsa::signature::hazmat::RandomizedPrehashSigner as _;
-use rsa::{
-    BigUint, Pkcs1v15Sign, Pss,
-    rand_core::{CryptoRng, Error, RngCore},
-    traits::{PrivateKeyParts as _, PublicKeyParts as _},
-};
-use sha2::{Sha256, Sha384, Sha512};
+use rsa::{BigUint, traits::PublicKeyParts as _};
 
-use super::{Curve, Hash, InvalidKey, PublicKey, Scheme, test_keys::rsa_key};
+use super::{
+    Curve, Hash, InvalidKey, PublicKey, Scheme,
+    test_keys::{curve_key, pkcs1, pss, public, raw, rsa_key},
+};
 
 const HASHES: [Hash; 3] = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
 const CURVES: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
 const MESSAGE: &[u8] = b"header.payload";
-
-/// Repeatable numbers: SHA-256 of a counter.
-pub(super) struct Numbers(pub(super) u64);
-
-impl RngCore for Numbers {
-    fn next_u32(&mut self) -> u32 {
-        rsa::rand_core::impls::next_u32_via_fill(self)
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        rsa::rand_core::impls::next_u64_via_fill(self)
-    }
-
-    fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(32) {
-            self.0 += 1;
-            chunk.copy_from_slice(&Hash::Sha256.digest(&[&self.0.to_be_bytes()])[..chunk.len()]);
-        }
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
-        self.fill_bytes(bytes);
-        Ok(())
-    }
-}
-
-impl CryptoRng for Numbers {}
-
-fn public(key: &rsa::RsaPrivateKey) -> PublicKey {
-    PublicKey::rsa(&key.n().to_bytes_be(), &key.e().to_bytes_be()).unwrap()
-}
-
-fn pkcs1(key: &rsa::RsaPrivateKey, hash: Hash, message: &[u8]) -> Vec<u8> {
-    let padding = match hash {
-        Hash::Sha256 => Pkcs1v15Sign::new::<Sha256>(),
-        Hash::Sha384 => Pkcs1v15Sign::new::<Sha384>(),
-        Hash::Sha512 => Pkcs1v15Sign::new::<Sha512>(),
-    };
-    key.sign(padding, &hash.digest(&[message])).unwrap()
-}
-
-fn pss(key: &rsa::RsaPrivateKey, hash: Hash, salt: usize, message: &[u8]) -> Vec<u8> {
-    let padding = match hash {
-        Hash::Sha256 => Pss::new_with_salt::<Sha256>(salt),
-        Hash::Sha384 => Pss::new_with_salt::<Sha384>(salt),
-        Hash::Sha512 => Pss::new_with_salt::<Sha512>(salt),
-    };
-    key.sign_with_rng(&mut Numbers(0), padding, &hash.digest(&[message])).unwrap()
-}
-
-/// What the key signs is exactly this, padding included.
-fn raw(key: &rsa::RsaPrivateKey, encoded: &[u8]) -> Vec<u8> {
-    let signature = BigUint::from_bytes_be(encoded).modpow(key.d(), key.n()).to_bytes_be();
-    [vec![0; key.size() - signature.len()], signature].concat()
-}
-
-/// A key of this curve, its point, and what signs a digest with it: `r` and `s` side by side, and as DER.
-type Signed = (Vec<u8>, Vec<u8>);
-fn curve_key(curve: Curve, seed: u64) -> (Vec<u8>, Box<dyn Fn(&[u8]) -> Signed>) {
-    let mut secret = [0; 66];
-    Numbers(seed * 100).fill_bytes(&mut secret);
-    macro_rules! key {
-        ($crate_name:ident, $len:expr) => {{
-            let key = $crate_name::ecdsa::SigningKey::from_bytes((&secret[..$len]).into()).unwrap();
-            let point = $crate_name::ecdsa::VerifyingKey::from(&key).to_encoded_point(false).as_bytes().to_vec();
-            let sign = move |digest: &[u8]| {
-                let signature: $crate_name::ecdsa::Signature =
-                    key.sign_prehash_with_rng(&mut Numbers(seed), digest).unwrap();
-                (signature.to_bytes().to_vec(), signature.to_der().as_bytes().to_vec())
-            };
-            (point, Box::new(sign))
-        }};
-    }
-    match curve {
-        Curve::P256 => key!(p256, 32),
-        Curve::P384 => key!(p384, 48),
-        Curve::P521 => {
-            secret[0] = 0;
-            key!(p521, 66)
-        }
-    }
-}
 
 fn fixed_len(curve: Curve) -> usize {
     match curve {
@@ -363,6 +279,38 @@ fn equal_and_opposite_multiples_are_added_like_any_others() {
 }
 
 #[test]
+fn an_x_coordinate_above_the_order_is_found() {
+    // Nobody meets one by chance: a point with such an x, and the key whose signature leads to it.
+    macro_rules! check {
+        ($curve:expr, $crate_name:ident, $hash:expr) => {{
+            use generic::{PrimeField as _, point::DecompressPoint as _, sec1::ToEncodedPoint as _};
+            use $crate_name::{AffinePoint, FieldBytes, ProjectivePoint, Scalar, elliptic_curve as generic};
+            let half = fixed_len($curve) / 2;
+            let wide = |it: &[u8]| [vec![0; half - it.len()].as_slice(), it].concat();
+            let order = BigUint::from_bytes_be(&order($curve));
+            let found = (1_u64..).find_map(|r| {
+                let x = wide(&(&order + r).to_bytes_be());
+                let point = AffinePoint::decompress(FieldBytes::from_slice(&x), 0.into());
+                Option::<AffinePoint>::from(point).map(|point| (r, point))
+            });
+            let (r, point) = found.unwrap();
+            let digest = FieldBytes::clone_from_slice(&wide(&$hash.digest(&[MESSAGE])));
+            // With s = 1 the sum is digest * base + r * key.
+            let rest = ProjectivePoint::from(point) - ProjectivePoint::GENERATOR * Scalar::from_repr(digest).unwrap();
+            let key = (rest * Scalar::from(r).invert().unwrap()).to_affine().to_encoded_point(false);
+            let key = PublicKey::ec($curve, key.as_bytes()).unwrap();
+            let signature = |r: u64| [wide(&r.to_be_bytes()), wide(&[1])].concat();
+            let scheme = Scheme::Ecdsa($curve, $hash);
+            assert!(key.verify(scheme, MESSAGE, &signature(r)), "{:?}", $curve);
+            assert!(!key.verify(scheme, MESSAGE, &signature(r + 1)), "{:?}", $curve);
+        }};
+    }
+    check!(Curve::P256, p256, Hash::Sha256);
+    check!(Curve::P384, p384, Hash::Sha384);
+    check!(Curve::P521, p521, Hash::Sha512);
+}
+
+#[test]
 fn ed25519_signatures_hold_and_are_strict() {
     let signing = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
     let key = PublicKey::ed25519(signing.verifying_key().as_bytes()).unwrap();
@@ -404,7 +352,6 @@ fn weak_ed25519_keys_and_texts_that_are_no_point_are_refused() {
 fn the_example_of_rfc_8037_holds() {
     let key = b"\xd7\x5a\x98\x01\x82\xb1\x0a\xb7\xd5\x4b\xfe\xd3\xc9\x64\x07\x3a\x0e\xe1\x72\xf3\xda\xa6\x23\x25\xaf\x02\x1a\x68\xf7\x07\x51\x1a";
     let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
-    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
     let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
     let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
     assert!(PublicKey::ed25519(key).unwrap().verify(Scheme::Ed25519, message, &signature));
