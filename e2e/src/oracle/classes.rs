@@ -146,7 +146,7 @@ pub const CLASSES: &[Class] = &[
         consul: "Of several tokens for one provider, one that is valid is enough, and each that is adds a payload header.",
         ours: "All must be valid, a claim is what all of them say, and the payload of the first is forwarded.",
         why: "Who holds two tokens must not pick the better half of each.",
-        holds: |case| tokens::count(case.ask) > 1,
+        holds: |case| tokens::are_several(case.world, case.ask),
     },
     Class {
         name: "other-keys-kind",
@@ -174,6 +174,15 @@ pub const CLASSES: &[Class] = &[
         ours: "A list has each of its texts as a value, as Consul documents it.",
         why: "Groups and roles are lists in most tokens.",
         holds: tokens::has_list_claim,
+    },
+    Class {
+        name: "sloppy-token",
+        section: "§4.6",
+        directions: &[Stricter],
+        consul: "Skips empty parts of a token (`a..b.c`), and reads no further than a signature is long.",
+        ours: "A token has exactly three parts, and a signature its length.",
+        why: "One token has one spelling (RFC 7515 §3.1).",
+        holds: |case| matches!(case.ours.status, 401 | 403) && tokens::is_sloppy(case.ask),
     },
     Class {
         name: "no-crit",
