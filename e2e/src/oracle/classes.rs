@@ -1,7 +1,7 @@
 //! The differences that are documented, each with a condition as narrow as can be told from policy and request.
 //!
-//! A difference that no class explains fails the test. A class whose direction is [`Difference::Milder`] is one where
-//! Consul's documentation is on our side, or where the request never reaches the gateway's plugin either.
+//! A difference that no class explains fails the test. A class may be [`Difference::Milder`] only where Consul's
+//! documentation or a standard is on our side, or where the request does not reach the gateway's plugin; a test lists them.
 //! `docs/differences.md` shows this table to users; a test holds the two together.
 
 use portcullis_policy::{Action, Verdict};
