@@ -1,7 +1,7 @@
 //! The differences that are documented, each with a condition as narrow as can be told from policy and request.
 //!
-//! A difference that no class explains fails the test. A class whose direction is [`Difference::Milder`] is one where
-//! Consul's documentation is on our side, or where the request never reaches the gateway's plugin either.
+//! A difference that no class explains fails the test. A class may be [`Difference::Milder`] only where Consul's
+//! documentation or a standard is on our side, or where the request does not reach the gateway's plugin; a test lists them.
 //! `docs/differences.md` shows this table to users; a test holds the two together.
 
 use portcullis_policy::{Action, Verdict};
@@ -146,7 +146,7 @@ pub const CLASSES: &[Class] = &[
         consul: "Of several tokens for one provider, one that is valid is enough, and each that is adds a payload header.",
         ours: "All must be valid, a claim is what all of them say, and the payload of the first is forwarded.",
         why: "Who holds two tokens must not pick the better half of each.",
-        holds: |case| tokens::count(case.ask) > 1,
+        holds: |case| tokens::are_several(case.world, case.ask),
     },
     Class {
         name: "other-keys-kind",
@@ -174,6 +174,15 @@ pub const CLASSES: &[Class] = &[
         ours: "A list has each of its texts as a value, as Consul documents it.",
         why: "Groups and roles are lists in most tokens.",
         holds: tokens::has_list_claim,
+    },
+    Class {
+        name: "sloppy-token",
+        section: "§4.6",
+        directions: &[Stricter],
+        consul: "Skips empty parts of a token (`a..b.c`), and reads no further than a signature is long.",
+        ours: "A token has exactly three parts, and a signature its length.",
+        why: "One token has one spelling (RFC 7515 §3.1).",
+        holds: |case| matches!(case.ours.status, 401 | 403) && tokens::is_sloppy(case.ask),
     },
     Class {
         name: "no-crit",
