@@ -14,7 +14,7 @@ pub(crate) fn all() -> Vec<(String, PathBuf)> {
         for entry in std::fs::read_dir(testdata.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name.ends_with(".yaml") || name.ends_with(".json") {
+            if path.extension().is_some_and(|it| it == "yaml" || it == "json") {
                 files.push((format!("{folder}/{name}"), path));
             }
         }

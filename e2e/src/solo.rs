@@ -2,7 +2,7 @@
 //! test writes in the sidecar's place, and one state folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -62,7 +62,7 @@ impl Solo {
         let backend = Backend::start(SERVICE, "api-1").await?;
         let configuration = json!({
             "http": http(setup.middlewares, &backend),
-            "tls": tls(&authority, setup, folder.path().to_owned())?,
+            "tls": tls(&authority, setup, folder.path())?,
         });
         fs::write(dynamic.join("own.yml"), configuration.to_string())?;
         let mut traefik = Traefik::start(Options {
@@ -139,10 +139,10 @@ fn http(middlewares: &[(&str, Value)], backend: &Backend) -> Value {
     http
 }
 
-fn tls(authority: &Authority, setup: Setup<'_>, folder: PathBuf) -> Result<Value> {
+fn tls(authority: &Authority, setup: Setup<'_>, folder: &Path) -> Result<Value> {
     let hosts: Vec<String> = setup.middlewares.iter().map(|(name, _)| host(name)).collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let server = authority.server(&hosts)?.write(&folder, "gateway")?;
+    let server = authority.server(&hosts)?.write(folder, "gateway")?;
     let mut clients = json!({"clientAuthType": setup.client_authentication});
     if setup.client_authentication.contains("Verify") {
         let ca = folder.join("ca.pem");

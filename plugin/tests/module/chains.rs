@@ -50,7 +50,7 @@ const NOT_IN_FORCE: &str = "a certificate of the client's chain is not in force"
 fn a_certificate_below_a_root_of_the_policy_passes() {
     let root = Authority::new();
     let web = root.certify("web");
-    let answer = guest(&[&root]).request(with(&[web.clone()]));
+    let answer = guest(&[&root]).request(with(std::slice::from_ref(&web)));
     assert!(answer.forwarded, "{}", reason(&answer));
     assert_eq!(answer.request.header("x-portcullis-source").as_deref(), Some("web"));
     assert_eq!(answer.request.header("x-forwarded-tls-client-cert"), None);
@@ -115,7 +115,7 @@ fn without_roots_nobody_passes_by_certificate() {
     let root = Authority::new();
     let web = root.certify("web");
     let mut none = guest(&[]);
-    expect_refused(&mut none, &[web.clone()], NO_ROOT);
+    expect_refused(&mut none, std::slice::from_ref(&web), NO_ROOT);
     expect_refused(&mut none, &[web.clone(), root.encoded()], NO_ROOT);
     assert!(none.request(to_db().with("x-api-key", KEY)).forwarded);
     // And with a new generation that has them, everybody does.
