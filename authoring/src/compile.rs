@@ -43,7 +43,17 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
     };
     #[cfg(feature = "full")]
     let settings = full::add(policy, &settings, &mut writer, &mut problems);
-    (writer.finish(&settings, generation, created_ms), problems)
+    let bytes = writer.finish(&settings, generation, created_ms);
+    #[cfg(feature = "full")]
+    if let Err(why) = portcullis_policy::Snapshot::open(bytes.as_slice()) {
+        problems.push(Problem {
+            severity: Severity::Fatal,
+            at: "settings".to_owned(),
+            what: format!("the snapshot could not be read: {why}"),
+            hint: "there are too many trust domains or identity forms".to_owned(),
+        });
+    }
+    (bytes, problems)
 }
 
 fn has_namespace_wildcard(intention: &Intention) -> bool {

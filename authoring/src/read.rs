@@ -108,7 +108,7 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
     match node::fold(kind).as_str() {
         "serviceintentions" => intention::read(&object, entry, policy, problems),
         "apikey" => api_key::read(&object, entry, policy, problems),
-        "mesh" => mesh::read(&object, policy, problems),
+        "mesh" => mesh::read(&object, entry, policy, problems),
         full if FULL_KINDS.contains(&full) => read_full(full, &object, entry, policy, problems),
         "servicedefaults" => intention::read_protocol(&object, policy),
         "list" => {

@@ -265,17 +265,22 @@ struct Walk<'w, R, O> {
 impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
     /// The first enforced intention that covers the caller decides; none: the default (consul-policy §2.3).
     fn governed(&mut self, caller: &Caller<'_>, destination: Name<'_>) -> Result<Outcome, SnapshotError> {
-        if self.check_destination(destination)? {
+        let own = self.snapshot.destination(Key::Destination(destination))?;
+        if own.as_ref().is_some_and(|record| record.broken) {
             let rule = format!("service-intentions/{}", self.request.destination);
             return Ok(Outcome::deny(rule, "the intentions of this destination could not be read"));
         }
+        self.suspend_default(destination)?;
+        // An entry of its own that is enforced does not lose its default to what a wider one in shadow says.
+        let is_guarded = own.is_some_and(|record| record.mode == Mode::Enforce);
         if let Caller::Service(source) = caller {
             let wildcards = self.snapshot.settings().namespace_wildcards;
             for candidate in candidates(source.as_ref().into(), destination, wildcards) {
                 let key = Key::Intention { destination: candidate.destination, source: candidate.source };
                 let found = self.snapshot.intention(key)?;
                 self.observer.step(Step::Candidate { candidate, found: found.as_deref() });
-                if let Some(outcome) = self.ask(found)? {
+                let suspends = !is_guarded || candidate.destination == destination;
+                if let Some(outcome) = self.ask(found, suspends)? {
                     return Ok(outcome);
                 }
             }
@@ -283,24 +288,21 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         Ok(self.default("no intention applies"))
     }
 
-    /// Whether everything to this destination is denied. Notes when its entry is in shadow.
-    fn check_destination(&mut self, destination: Name<'_>) -> Result<bool, SnapshotError> {
-        let own = self.snapshot.destination(Key::Destination(destination))?;
-        if own.is_some_and(|record| record.broken) {
-            return Ok(true);
-        }
+    /// Notes when the entry that speaks of this destination as a whole is in shadow.
+    fn suspend_default(&mut self, destination: Name<'_>) -> Result<(), SnapshotError> {
         // An entry of its own, else that for all of them, else that for all namespaces.
         for pattern in destination.patterns() {
-            if let Some(record) = self.snapshot.destination(Key::Destination(pattern))? {
+            let record = self.snapshot.destination(Key::Destination(pattern))?;
+            if let Some(record) = record.filter(|record| record.mode != Mode::Off) {
                 self.shadow.suspends_default |= record.mode == Mode::Shadow;
                 break;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// What an intention says, if it counts.
-    fn ask(&mut self, found: Option<Rc<IntentionRecord>>) -> Result<Option<Outcome>, SnapshotError> {
+    /// What an intention says, if it counts. One in shadow may suspend the default.
+    fn ask(&mut self, found: Option<Rc<IntentionRecord>>, suspends: bool) -> Result<Option<Outcome>, SnapshotError> {
         let Some(intention) = found else { return Ok(None) };
         match intention.mode {
             Mode::Off => Ok(None),
@@ -311,7 +313,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
                 let outcome = self.apply(&intention)?;
                 self.shadow = outer;
                 self.shadow.note(outcome.action, &outcome.rule);
-                self.shadow.suspends_default = true;
+                self.shadow.suspends_default |= suspends;
                 Ok(None)
             }
         }

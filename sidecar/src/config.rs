@@ -134,7 +134,7 @@ impl PolicyConfig {
     pub fn settings(&self) -> PolicySettings {
         PolicySettings {
             default: self.default,
-            trust_domains: self.trust_domains.clone(),
+            trust_domains: self.trust_domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
             protocols: std::collections::BTreeMap::new(),
         }
     }

@@ -51,7 +51,9 @@ pub(super) fn destinations(policy: &Policy) -> BTreeMap<&ServiceName, Destinatio
         };
         records.entry(&intention.destination).and_modify(|old| *old = both(*old)).or_insert(new);
     }
-    if records.values().all(|it| !it.broken && it.mode != Mode::Shadow) {
+    let in_shadow = |it: &Intention| it.sources.iter().any(|source| source.mode == Mode::Shadow);
+    let is_plain = records.values().all(|it| !it.broken && it.mode != Mode::Shadow);
+    if is_plain && !policy.intentions.iter().any(in_shadow) {
         records.clear();
     }
     records

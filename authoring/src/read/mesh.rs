@@ -8,7 +8,16 @@ use portcullis_policy::{
 };
 
 /// Reads an entry or resource. What cannot be read is fatal: it would change the reading of every path.
-pub(super) fn read(object: &Object<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
+pub(super) fn read(object: &Object<'_>, entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
+    let before = (policy.normalization, policy.underscores);
+    read_rules(object, policy, problems);
+    if before != Default::default() && before != (policy.normalization, policy.underscores) {
+        let what = "another mesh entry normalizes requests otherwise";
+        problems.push(entry.problem(Severity::Fatal, what, "keep one of them"));
+    }
+}
+
+fn read_rules(object: &Object<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
     let spec = object.filled("spec").and_then(|it| it.try_object());
     let body = spec.as_ref().unwrap_or(object);
     let Some(rules) =

@@ -65,7 +65,8 @@ fn said(policy: &Policy, asked: &Asked, default: bool, shadows: &mut Shadows) ->
     if own.is_some_and(|it| it.broken) {
         return Said::Deny;
     }
-    let speaks = own.or_else(|| policy.intentions.iter().find(|it| it.destination.name == "*"));
+    let wide = || policy.intentions.iter().find(|it| it.destination.name == "*");
+    let speaks = own.filter(|it| it.mode != Mode::Off).or_else(wide);
     shadows.any |= speaks.is_some_and(|it| it.mode == Mode::Shadow);
     let Some(caller) = asked.source else { return Said::Nothing };
     let mut applicable: Vec<(&Intention, &Source)> = policy
@@ -78,6 +79,7 @@ fn said(policy: &Policy, asked: &Asked, default: bool, shadows: &mut Shadows) ->
         let base = if it.destination.name == "*" { 6 } else { 9 };
         std::cmp::Reverse(base - i32::from(from.source.name == "*"))
     });
+    let is_guarded = own.is_some_and(|it| it.mode == Mode::Enforce);
     for (entry, source) in applicable {
         match source.mode {
             Mode::Off => {}
@@ -90,7 +92,7 @@ fn said(policy: &Policy, asked: &Asked, default: bool, shadows: &mut Shadows) ->
                     Said::Nothing => default,
                 };
                 shadows.note(allowed);
-                shadows.any = true;
+                shadows.any |= !is_guarded || entry.destination.name == asked.destination;
             }
         }
     }

@@ -149,6 +149,15 @@ pub const CLASSES: &[Class] = &[
         holds: |case| tokens::count(case.ask) > 1,
     },
     Class {
+        name: "other-keys-kind",
+        section: "§4.6",
+        directions: &[Milder, Forwarded],
+        consul: "A token without `kid` may find none of its provider's keys if one of them is Ed25519 without `alg`.",
+        ours: "Every key of the token's kind is tried.",
+        why: "Its key is among them.",
+        holds: |case| tokens::meets_key_of_other_kind(case.world, case.ask),
+    },
+    Class {
         name: "forwarded-query",
         section: "§4.6",
         directions: &[Forwarded],
@@ -329,7 +338,18 @@ mod tests {
     fn names_are_unique_and_whoever_is_milder_is_listed_here() {
         let mut names: Vec<_> = CLASSES.iter().map(|it| it.name).collect();
         let milder: Vec<_> = CLASSES.iter().filter(|it| it.directions.contains(&Milder)).map(|it| it.name).collect();
-        assert_eq!(milder, ["escape-case", "list-claim", "clock-skew", "source-order", "name-as-pattern", "not-http"]);
+        assert_eq!(
+            milder,
+            [
+                "escape-case",
+                "other-keys-kind",
+                "list-claim",
+                "clock-skew",
+                "source-order",
+                "name-as-pattern",
+                "not-http"
+            ]
+        );
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), CLASSES.len());

@@ -139,6 +139,7 @@ impl World {
     /// opposite of the default on a path that names the `generation`.
     /// Providers get the generation into their names: sidecars watch providers apart from intentions, and one that they
     /// do not know yet keeps the intentions back that refer to it.
+    #[must_use]
     pub fn with_canaries(&self, services: &[String], generation: u64) -> World {
         let mut world = self.clone();
         for provider in &mut world.providers {

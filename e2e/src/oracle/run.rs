@@ -34,8 +34,10 @@ const REQUESTS: usize = 24;
 /// How many policies go by one request normalization.
 const WORLDS_PER_NORMALIZATION: usize = 4;
 
-/// A run is over after so many differences that nothing explains: they are mostly one and the same.
+/// A run on a mesh is over after so many differences that nothing explains, or one in so many requests if that is more: they
+/// are mostly one and the same.
 const MAX_FAILURES: usize = 8;
+const REQUESTS_PER_FAILURE: usize = 500;
 
 /// So many of them are made smaller.
 const SHRUNK: usize = 4;
@@ -92,7 +94,8 @@ async fn run_on(mesh: &mut Mesh, options: Options) -> Result<Report> {
     let mut random = Rng::with_seed(options.seed ^ u64::from(mesh.default == Action::Allow));
     let keys = keys::ring(&mut random)?;
     let mut normalization = Normalization::default();
-    while report.requests < options.requests && failures.len() < MAX_FAILURES {
+    let max_failures = MAX_FAILURES.max(options.requests / REQUESTS_PER_FAILURE);
+    while report.requests < options.requests && failures.len() < max_failures {
         // A change of this costs an extra wait.
         if report.worlds % WORLDS_PER_NORMALIZATION == 0 {
             normalization = generate::normalization(&mut random);

@@ -40,10 +40,21 @@ pub fn any_header(ask: &Ask, is: impl Fn(&Value) -> bool) -> bool {
     tokens(ask).iter().any(|(header, _)| is(header))
 }
 
+/// Whether a token without `kid` is to be verified with a set that has an Ed25519 key without `alg`, and is not such a key's.
+pub fn meets_key_of_other_kind(world: &World, ask: &Ask) -> bool {
+    let keys = world.providers.iter().filter_map(|it| it.keys["keys"].as_array()).flatten();
+    let plain = |key: &Value| key["kty"] == "OKP" && key.get("alg").is_none();
+    let unnamed = |header: &Value| header.get("kid").is_none() && header["alg"] != "EdDSA";
+    keys.into_iter().any(plain) && any_header(ask, unnamed)
+}
+
 /// Whether the sidecar may take a token for good that we do not, or the other way round: see the classes `no-crit`,
-/// `clock-skew` and `several-tokens`.
-pub fn is_judged_otherwise(ask: &Ask) -> bool {
-    count(ask) > 1 || is_within_skew(ask) || any_header(ask, |header| header.get("crit").is_some())
+/// `clock-skew`, `several-tokens` and `other-keys-kind`.
+pub fn is_judged_otherwise(world: &World, ask: &Ask) -> bool {
+    meets_key_of_other_kind(world, ask)
+        || count(ask) > 1
+        || is_within_skew(ask)
+        || any_header(ask, |header| header.get("crit").is_some())
 }
 
 /// Whether a token has begun or ended within the widest skew.

@@ -107,9 +107,9 @@ fn alone(case: &Case<'_>, caller: &str, intention: &Intention<'_>, good: bool) -
     let action = |action: Action, own: Option<&Requirement>| {
         let required = intention.jwt.into_iter().chain(own);
         let holds = action != default
-            && required
-                .into_iter()
-                .all(|it| if tokens::is_judged_otherwise(case.ask) { good } else { is_satisfied(case, it) });
+            && required.into_iter().all(|it| {
+                if tokens::is_judged_otherwise(case.world, case.ask) { good } else { is_satisfied(case, it) }
+            });
         if holds { action } else { default }
     };
     let rule = match intention.rule {

@@ -238,3 +238,7 @@ impl Search<'_> {
 #[cfg(test)]
 #[path = "chain_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "chain_bounds_tests.rs"]
+mod bounds_tests;

@@ -1,3 +1,5 @@
+//! Criteria on headers, by the tables of consul-policy §3.
+
 #![cfg(feature = "regex-build")]
 use super::*;
 use crate::headers::HeaderList;

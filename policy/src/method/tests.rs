@@ -1,3 +1,5 @@
+//! Methods that a request says twice.
+
 use super::*;
 use crate::headers::HeaderList;
 

@@ -1,3 +1,5 @@
+//! Paths in every spelling, under every setting of the mesh.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Patterns, by what RE2 says of them.
+
 #![cfg(feature = "regex-build")]
 //! The syntax has been compared with RE2 itself outside of this repository's tests; what was found worth keeping is here.
 

@@ -85,7 +85,7 @@ impl PolicyArgs {
         };
         PolicySettings {
             default,
-            trust_domains: self.trust_domains.clone(),
+            trust_domains: self.trust_domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
             protocols: std::collections::BTreeMap::new(),
         }
     }

@@ -66,7 +66,7 @@ const PIECES: [&str; 31] = [
 pub(super) fn rule(random: &mut Rng) -> PathRule {
     match random.u8(0..10) {
         0..2 => PathRule::Regex(PATTERNS[random.usize(..PATTERNS.len())].0.to_owned()),
-        0..6 => PathRule::Prefix(rule_text(random)),
+        2..6 => PathRule::Prefix(rule_text(random)),
         _ => PathRule::Exact(rule_text(random)),
     }
 }

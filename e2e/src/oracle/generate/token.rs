@@ -41,7 +41,8 @@ fn provider(random: &mut Rng, index: usize, keys: &[Key]) -> Provider {
         let place = places[random.usize(..places.len())].clone();
         // The forwarding of the last header location is that of all in Consul: one at most.
         let is_header = |it: &Location| matches!(it, Location::Header(..));
-        if !locations.contains(&place) && !(is_header(&place) && locations.iter().any(is_header)) {
+        let taken = locations.iter().any(|it| *it == place || is_header(it) && is_header(&place));
+        if !taken {
             locations.push(place);
         }
     }
@@ -161,7 +162,7 @@ fn token(random: &mut Rng, provider: &Provider, claims: &[Claim], keys: &[Key], 
         26 => payload["sub"] = json!(5),
         27 => drop(payload.insert("jti".to_owned(), json!(5))),
         28 => drop(payload.insert("iat".to_owned(), json!("x"))),
-        29 => payload["exp"] = json!(now as f64 + 3600.5),
+        29 => payload["exp"] = json!(f64::from(u32::try_from(now).unwrap_or(u32::MAX)) + 3600.5),
         30 => drop(payload.insert("jti".to_owned(), json!("id"))),
         31 => payload["iss"] = json!(provider.issuer.trim_end_matches('/')),
         32 => drop(payload.insert("aud".to_owned(), json!(["shop", 5]))),
