@@ -93,6 +93,11 @@ async fn tokens_are_verified_taken_out_and_their_payload_handed_on() {
         let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
         assert_eq!(claims["sub"], "joe");
 
+        // Nor can a caller have the payload dropped behind us.
+        let dropping = [("Authorization", forged[0].1), ("Connection", "X-Login")];
+        let seen = web.get(&host("one"), "/v1/items", &dropping).await.unwrap().seen_headers().unwrap();
+        assert!(seen.contains(&("x-login".to_owned(), payload.to_owned())), "{seen:?}");
+
         let in_query = web.get(&host("one"), &format!("/v1/items?a=1&access_token={good}&b=2"), &[]).await.unwrap();
         assert_eq!(in_query.status, 200);
         assert!(in_query.text().contains("/v1/items?a=1&b=2"), "{}", in_query.text());
