@@ -1,5 +1,13 @@
 //! Every policy test file of `testdata`, natively. The built plugin and the module for browsers run the same files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "../../testdata/files.rs"]
 mod files;
 

@@ -64,6 +64,9 @@ pub struct Pseudo<'a> {
     pub scheme: &'a str,
 }
 
+/// Longest text that a pattern is held against, in bytes: twice what servers usually accept of all headers together.
+const MAX_SEARCHED: usize = 16 * 1024;
+
 /// Fields that Go's server takes away before anybody sees them.
 const HIDDEN: [&str; 2] = ["trailer", "transfer-encoding"];
 
@@ -175,7 +178,8 @@ impl HeaderMatch {
             HeaderTest::Prefix(want) => self.compare(begins, value, want.as_bytes()).into(),
             HeaderTest::Suffix(want) => self.compare(ends, value, want.as_bytes()).into(),
             HeaderTest::Contains(want) => self.compare(contains, value, want.as_bytes()).into(),
-            HeaderTest::Regex(_) if core::str::from_utf8(value).is_err() => Held::Doubt,
+            // A search costs a step for each byte, of each rule that asks.
+            HeaderTest::Regex(_) if value.len() > MAX_SEARCHED || core::str::from_utf8(value).is_err() => Held::Doubt,
             HeaderTest::Regex(pattern) => pattern.is_full_match(value).into(),
         }
     }
@@ -198,6 +202,9 @@ impl HeaderMatch {
 /// The hexadecimal digits of escapes are in upper case in a canonical path, however they were sent. Where a pattern tells
 /// the cases apart, the answer is doubt: write `(?i:%c3%a9)` to meet both.
 pub fn matches_path(pattern: &Pattern, canonical: &str) -> Held {
+    if canonical.len() > MAX_SEARCHED {
+        return Held::Doubt;
+    }
     let (held, lower) = (pattern.is_full_match(canonical.as_bytes()), in_path(canonical, path::lower_hex));
     // Most paths hold no such escape.
     let same = matches!(lower, Cow::Borrowed(_)) || pattern.is_full_match(lower.as_bytes()) == held;

@@ -52,7 +52,7 @@ fn pattern() -> impl Strategy<Value = Pattern> {
 
 fn header() -> impl Strategy<Value = HeaderMatch> {
     let text = || pick(&["1", "2", "1,2", "x", "X"]);
-    let test = prop_oneof![
+    let asked = prop_oneof![
         Just(HeaderTest::Present),
         text().prop_map(HeaderTest::Exact),
         text().prop_map(HeaderTest::Prefix),
@@ -60,7 +60,7 @@ fn header() -> impl Strategy<Value = HeaderMatch> {
         text().prop_map(HeaderTest::Contains),
         pattern().prop_map(HeaderTest::Regex),
     ];
-    (pick(&["x-a", "x-b"]), test, any::<bool>(), any::<bool>()).prop_map(|(name, test, ignore_case, invert)| {
+    (pick(&["x-a", "x-b"]), asked, any::<bool>(), any::<bool>()).prop_map(|(name, test, ignore_case, invert)| {
         HeaderMatch {
             name,
             ignore_case: ignore_case && !matches!(test, HeaderTest::Present | HeaderTest::Regex(_)),

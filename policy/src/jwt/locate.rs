@@ -13,6 +13,8 @@ pub(super) fn tokens<'a>(locations: &[Location], request: &TokenRequest<'a>) -> 
     let mut tokens: Vec<Cow<'a, [u8]>> = Vec::new();
     for location in locations {
         let found = match location {
+            // Consul's proxies join the lines of a header, and what they make of it is no token.
+            Location::Header { name, .. } if request.headers.values(name).len() > 1 => return Err(Rejected::Malformed),
             Location::Header { name, prefix, .. } => in_header(request, name, prefix),
             Location::Query(name) => in_query(request.uri, name),
             Location::Cookie(name) => in_cookies(request, name),
