@@ -10,14 +10,19 @@
 
 use std::cell::Cell;
 
-use portcullis_authoring::compile;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use portcullis_authoring::{compile, read};
 use portcullis_policy::{
     Action, Certified, Mode, Policy, PolicySettings, ReadAt, ReadFailed, Request, Snapshot, SnapshotError, Verdict,
+    certificate::{CaRoot, TrustBundle},
     decide,
     model::{ApiKey, Intention, ServiceName, Source, SourceRule},
     peek,
+    snapshot::record::Body,
 };
 use proptest::prelude::*;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use serde_json::json;
 
 const TRUST_DOMAIN: &str = "td.consul";
 
@@ -51,20 +56,78 @@ fn ask<R: ReadAt>(snapshot: &Snapshot<R>, destination: &str) -> portcullis_polic
     decide(snapshot, &Request { destination, certificate, ..Request::default() })
 }
 
+/// A policy with a record of every kind, and every kind of criterion.
+fn of_every_kind() -> Policy {
+    // RFC 8037's example key.
+    let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let jwks = BASE64_STANDARD.encode(jwks);
+    let entries = json!([
+        {"Kind": "service-intentions", "Name": "db", "JWT": {"Providers": [{"Name": "okta"}]}, "Sources": [
+            {"Name": "web", "Permissions": [{"Action": "allow",
+                "HTTP": {"PathRegex": "/v[0-9]+", "Methods": ["GET"], "Header": [{"Name": "x-a", "Regex": "a+"}]},
+                "JWT": {"Providers": [{"Name": "okta", "VerifyClaims": [{"Path": ["role"], "Value": "ops"}]}]}}]},
+            {"Name": "cart", "Peer": "shop", "Action": "allow", "Mode": "shadow"}]},
+        {"Kind": "jwt-provider", "Name": "okta", "Issuer": "i", "Forwarding": {"HeaderName": "x-claims"},
+            "JSONWebKeySet": {"Local": {"JWKS": jwks}}},
+        {"Kind": "identity", "Order": ["certificate", {"JWT": {"Provider": "okta", "Claim": "sub"}}]},
+        {"Kind": "identity", "Destination": "db", "Order": ["certificate"]},
+        {"Kind": "identity", "EntryPoint": "web", "Order": ["network"]},
+        {"Kind": "network", "Name": "lan", "CIDRs": ["10.0.0.0/8", "2001:db8::/32"], "Source": {"Name": "lan"}},
+        {"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": {"MergeSlashes": true}}}},
+    ]);
+    let settings = PolicySettings { trust_domains: vec![TRUST_DOMAIN.to_owned()], ..PolicySettings::default() };
+    let (mut policy, problems) = read::entries(&[("all".to_owned(), entries)], settings);
+    assert_eq!(problems, []);
+    policy.api_keys = self::policy(0).api_keys;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    policy.trust_bundles.push(TrustBundle {
+        trust_domain: "shop.consul".to_owned(),
+        peer: Some("shop".to_owned()),
+        partition: "default".to_owned(),
+        roots: vec![CaRoot::from_der(root.der()).unwrap()],
+    });
+    policy
+}
+
 #[test]
 fn every_single_byte_flip_is_noticed() {
-    let (bytes, problems) = compile(&policy(20), 42, 1000);
-    assert!(problems.is_empty());
-    assert_eq!(peek(&bytes[..128]), Ok(42));
-    Snapshot::open(&bytes).unwrap().verify().unwrap();
-    for at in 0..bytes.len() {
-        for flip in [0x01, 0x80, 0xFF] {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= flip;
-            let noticed = Snapshot::open(&flipped).and_then(|snapshot| snapshot.verify());
-            assert!(noticed.is_err(), "byte {at} flipped by {flip:#x}");
+    for policy in [policy(20), of_every_kind()] {
+        let (bytes, problems) = compile(&policy, 42, 1000);
+        assert_eq!(problems, []);
+        assert_eq!(peek(&bytes[..128]), Ok(42));
+        Snapshot::open(&bytes).unwrap().verify().unwrap();
+        for at in 0..bytes.len() {
+            for flip in [0x01, 0x80, 0xFF] {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= flip;
+                let noticed = Snapshot::open(&flipped).and_then(|snapshot| snapshot.verify());
+                assert!(noticed.is_err(), "byte {at} flipped by {flip:#x}");
+            }
         }
     }
+}
+
+#[test]
+fn every_kind_of_record_is_found_as_it_was_put_in() {
+    let policy = of_every_kind();
+    let (bytes, _) = compile(&policy, 42, 1000);
+    let snapshot = Snapshot::open(&bytes).unwrap();
+    let settings = snapshot.settings();
+    assert_eq!(settings.trust_domain("shop.consul").unwrap().peer.as_ref().unwrap().name, "shop");
+    assert_eq!(settings.identities.as_ref().unwrap().len(), 2);
+    assert_eq!(settings.reserved_headers, ["x-claims"]);
+    assert!(settings.normalization.merge_slashes);
+    assert_eq!((settings.networks_v4.as_slice(), settings.networks_v6.as_slice()), ([8].as_slice(), [32].as_slice()));
+    let intentions = snapshot.all_intentions().unwrap();
+    let SourceRule::Permissions(permissions) = &policy.intentions[0].sources[0].rule else { panic!("has permissions") };
+    assert!(intentions.iter().any(|it| it.body == Body::Permissions(permissions.clone())));
+    assert!(intentions.iter().any(|it| it.rule.ends_with("/sources/peer:shop/cart") && it.mode == Mode::Shadow));
+    assert!(snapshot.provider("okta").unwrap().is_some() && snapshot.provider("other").unwrap().is_none());
+    assert_eq!(snapshot.roots("shop.consul").unwrap().unwrap().as_slice(), policy.trust_bundles[0].roots);
+    assert_eq!(snapshot.network("10.0.0.0".parse().unwrap(), 8).unwrap().unwrap().unwrap().name, "lan");
+    assert_eq!(snapshot.api_key("k").unwrap().unwrap().hash, Some([7; 32]));
 }
 
 #[test]
