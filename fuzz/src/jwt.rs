@@ -84,9 +84,11 @@ pub(crate) fn verified_again(token: &[u8]) -> Option<Value> {
             from.flatten().is_none_or(|it| it <= now + skew) && to.flatten().is_none_or(|it| now <= it + skew)
         }
     };
+    // A slash at the end does not count (consul-policy §4.6).
+    let is_ours = |one: &str| one.strip_suffix('/').unwrap_or(one) == "api";
     let audience = match &claims["aud"] {
-        Value::String(one) => one == "api",
-        Value::Array(several) => several.iter().any(|one| one == "api"),
+        Value::String(one) => is_ours(one),
+        Value::Array(several) => several.iter().filter_map(Value::as_str).any(is_ours),
         _ => false,
     };
     (in_time && audience && claims["iss"] == ISSUER).then_some(claims)

@@ -13,9 +13,7 @@ pub(super) fn tokens<'a>(locations: &[Location], request: &TokenRequest<'a>) -> 
     let mut tokens: Vec<Cow<'a, [u8]>> = Vec::new();
     for location in locations {
         let found = match location {
-            // Consul's proxies join the lines of a header, and what they make of it is no token.
-            Location::Header { name, .. } if request.headers.values(name).len() > 1 => return Err(Rejected::Malformed),
-            Location::Header { name, prefix, .. } => in_header(request, name, prefix),
+            Location::Header { name, prefix, .. } => in_header(request, name, prefix)?,
             Location::Query(name) => in_query(request.uri, name),
             Location::Cookie(name) => in_cookies(request, name),
         };
@@ -35,7 +33,9 @@ pub(super) fn tokens<'a>(locations: &[Location], request: &TokenRequest<'a>) -> 
 /// cookies, as Consul's proxies leave them too.
 pub(super) fn removed(locations: &[Location], request: &TokenRequest<'_>) -> Vec<Change> {
     let remove = |location: &Location| match location {
-        Location::Header { name, prefix, forward: false } if !in_header(request, name, prefix).is_empty() => {
+        Location::Header { name, prefix, forward: false }
+            if in_header(request, name, prefix).is_ok_and(|found| !found.is_empty()) =>
+        {
             Some(Change::RemoveHeader(name.clone()))
         }
         Location::Query(name) if !in_query(request.uri, name).is_empty() => Some(Change::RemoveQuery(name.clone())),
@@ -44,14 +44,18 @@ pub(super) fn removed(locations: &[Location], request: &TokenRequest<'_>) -> Vec
     locations.iter().filter_map(remove).collect()
 }
 
-/// Each value that begins with the prefix. One that does not is not meant for this provider.
-fn in_header<'a>(request: &TokenRequest<'a>, name: &str, prefix: &str) -> Vec<Cow<'a, [u8]>> {
-    let values = request.headers.values(name).into_iter();
+/// The value behind the prefix. One without it is not meant for this provider. Consul's proxies join the lines of a header,
+/// and what they make of several is no token.
+fn in_header<'a>(request: &TokenRequest<'a>, name: &str, prefix: &str) -> Result<Vec<Cow<'a, [u8]>>, Rejected> {
+    let values = request.headers.values(name);
+    if values.len() > 1 {
+        return Err(Rejected::Malformed);
+    }
     let behind = |value: Cow<'a, [u8]>| match value {
         Cow::Borrowed(bytes) => bytes.strip_prefix(prefix.as_bytes()).map(Cow::Borrowed),
         Cow::Owned(bytes) => bytes.strip_prefix(prefix.as_bytes()).map(|token| Cow::Owned(token.to_vec())),
     };
-    values.filter_map(behind).collect()
+    Ok(values.into_iter().filter_map(behind).collect())
 }
 
 fn in_query<'a>(uri: &str, name: &str) -> Vec<Cow<'a, [u8]>> {
