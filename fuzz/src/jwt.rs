@@ -24,7 +24,7 @@ pub(crate) fn foreign_key() -> SigningKey {
     SigningKey::from_bytes(&[9; 32])
 }
 
-/// The JWK set of [`signing_key`].
+/// The JWK set of the signing key.
 pub fn key_set() -> Vec<u8> {
     let point = BASE64_URL_SAFE_NO_PAD.encode(signing_key().verifying_key().as_bytes());
     let key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k1", "alg": "EdDSA", "use": "sig", "x": point});
