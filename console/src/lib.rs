@@ -1,7 +1,7 @@
 //! The policy core for browsers, `wasm32-unknown-unknown`: the text of a policy test file (JSON) in, the decisions out.
 //! It is the same function that the plugin and `portcullis test` call, so a page that uses it cannot disagree with them.
 //!
-//! Plain exports ([`exports`]) and no wasm-bindgen yet: its command line takes five minutes of processor time to install,
+//! Plain exports (`exports`) and no wasm-bindgen yet: its command line takes five minutes of processor time to install,
 //! which every clean check would pay, and text in and text out needs no glue. The module is run as it is, by wasmtime.
 
 use portcullis_authoring::cases::CaseFile;
