@@ -1,6 +1,6 @@
 //! Policy tests: a policy, requests and what must come of them, in one file that the command line, CI and every engine run.
 //!
-//! The format is documented in `docs/reference/policy-tests.md`; this module knows its shape and runs it on [`crate::decide()`].
+//! The format is documented in `docs/reference/policy-tests.md`; this module knows its shape and runs it on [`portcullis_policy::decide()`].
 //! Other engines (the built plugin) take the same [`CaseFile`] and put the same requests to themselves.
 
 use std::{collections::BTreeMap, net::IpAddr};

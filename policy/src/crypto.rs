@@ -1,7 +1,7 @@
 //! Signatures: the only place that knows how one is verified.
 //!
 //! Everything here is public (keys, messages, signatures), so nothing needs to run in constant time, and nothing of it may
-//! be used with a secret. One arithmetic of ours serves RSA and all three curves ([`mod@montgomery`]), because no library
+//! be used with a secret. One arithmetic of ours serves RSA and all three curves (`montgomery`), because no library
 //! fits the plugin: `docs/adr/0008-signatures-in-the-plugin.md` has the figures. The libraries are what the tests compare
 //! with. Ed25519 is `ed25519-dalek`.
 //!

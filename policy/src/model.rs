@@ -227,7 +227,7 @@ pub struct ApiKey {
     pub hash: [u8; 32],
 }
 
-/// A whole policy, ready to [`crate::compile()`].
+/// A whole policy, ready to be compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// What holds for all of it.
