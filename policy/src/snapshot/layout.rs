@@ -305,3 +305,52 @@ impl<'a> RecordFrame<'a> {
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Action,
+        path::Normalization,
+        snapshot::{
+            Snapshot, Writer,
+            record::{Settings, SourceRecord},
+        },
+    };
+
+    /// In a large, full table a name that is not there may lead into a run of full pages as long as the longest chain.
+    #[test]
+    fn a_name_that_is_not_there_is_not_there_however_full_its_pages_are() {
+        let mut writer = Writer::default();
+        let address = |n: u8| [10, 0, 0, n].into();
+        for n in 0..200 {
+            let source = SourceRecord { partition: String::new(), namespace: String::new(), name: n.to_string() };
+            writer.add(Key::Network(address(n), 32), &Some(source)).unwrap();
+        }
+        let settings = Settings {
+            default: Action::Deny,
+            trust_domains: Vec::new(),
+            identities: None,
+            normalization: Normalization::default(),
+            underscores: crate::model::Underscores::Allow,
+            reserved_headers: Vec::new(),
+            networks_v4: vec![32],
+            networks_v6: Vec::new(),
+            namespace_wildcards: false,
+        };
+        let mut bytes = writer.finish(&settings, 7, 0);
+        let header = Header::decode(&bytes[..HEADER_LEN]).unwrap();
+        for index in 0..header.n_pages {
+            let offset = page_offset(index);
+            let place = usize::try_from(offset).unwrap();
+            let mut page = Page::decode(bytes[place..].first_chunk().unwrap(), 7, offset).unwrap();
+            page.overflows = true;
+            bytes.splice(place..place + PAGE_LEN, page.encode(7, offset));
+        }
+        let snapshot = Snapshot::open(bytes).unwrap();
+        for n in 0..=255 {
+            let found = snapshot.network(address(n), 32).unwrap().flatten().map(|source| source.name);
+            assert_eq!(found, (n < 200).then(|| n.to_string()), "{n}");
+        }
+    }
+}
