@@ -69,11 +69,8 @@ fn in_cookies<'a>(request: &TokenRequest<'a>, name: &str) -> Vec<Cow<'a, [u8]>> 
         for pair in header.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
             let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
             let Some(value) = value else { continue };
-            let unquoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value);
-            // An empty cookie is one that was taken back.
-            if !unquoted.is_empty() {
-                found.push(Cow::Owned(unquoted.to_vec()));
-            }
+            let unquoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+            found.push(Cow::Owned(unquoted.unwrap_or(value).to_vec()));
         }
     }
     found
