@@ -194,13 +194,4 @@ impl ProviderRecord {
     pub fn stripped_header(&self) -> Option<&str> {
         self.forwarding.as_ref().map(|forwarding| forwarding.header.as_str())
     }
-
-    /// The headers that a request may carry a token in, lower case; a cookie is in `cookie`.
-    pub fn token_headers(&self) -> impl Iterator<Item = &str> {
-        self.locations.iter().filter_map(|location| match location {
-            Location::Header { name, .. } => Some(name.as_str()),
-            Location::Cookie(_) => Some("cookie"),
-            Location::Query(_) => None,
-        })
-    }
 }
