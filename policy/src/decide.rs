@@ -30,6 +30,7 @@ use crate::{
     explain::{Observer, Step},
     headers::{HeaderList, Headers},
     identity::{Caller, Certified, PresentedKey, Refusal, identify},
+    limit::Charge,
     memory::Memory,
     model::{Action, Mode, Underscores},
     path::{self, Ambiguous, Canonical},
@@ -110,6 +111,8 @@ pub struct Decision {
     pub challenge: Challenge,
     /// What must be done to an allowed request before it is forwarded, in this order. For a 307, the URI to go to.
     pub changes: Vec<Change>,
+    /// The limits that an allowed request is charged to before it may go on, each once.
+    pub charges: Vec<Charge>,
 }
 
 /// [`Decision::source`] of a caller without a credential.
@@ -169,6 +172,7 @@ impl Decision {
             shadow: None,
             challenge: Challenge::Credential,
             changes: Vec::new(),
+            charges: Vec::new(),
         }
     }
 

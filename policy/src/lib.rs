@@ -24,6 +24,7 @@ pub mod headers;
 pub mod identity;
 pub mod json;
 pub mod jwt;
+pub mod limit;
 pub mod memory;
 pub mod method;
 pub mod model;

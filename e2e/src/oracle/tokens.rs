@@ -40,10 +40,24 @@ fn count(ask: &Ask) -> usize {
     tokens(ask).len()
 }
 
-/// Whether a request carries several tokens, or several lines of a header that tokens are in.
+/// Whether a request carries several tokens, or several lines of a header that tokens are in, or several cookies of a name
+/// that tokens are under.
 pub fn are_several(world: &World, ask: &Ask) -> bool {
     let repeated = |name: &String| values(ask, name).len() > 1;
-    count(ask) > 1 || world.providers.iter().flat_map(Provider::headers).any(|name| repeated(&name))
+    let mut cookies = world.providers.iter().flat_map(Provider::places).filter_map(|place| match place {
+        Location::Cookie(name) => Some(name),
+        Location::Header(..) | Location::Query(_) => None,
+    });
+    count(ask) > 1
+        || world.providers.iter().flat_map(Provider::headers).any(|name| repeated(&name))
+        || cookies.any(|name| n_cookies(ask, &name) > 1)
+}
+
+/// How many cookies a request has under a name, empty ones included.
+fn n_cookies(ask: &Ask, name: &str) -> usize {
+    let lines = values(ask, "cookie");
+    let pairs = lines.iter().flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter(|pair| pair.trim_ascii().strip_prefix(name.as_bytes()).is_some_and(|it| it.starts_with(b"="))).count()
 }
 
 /// Whether something in a request is a token to those only who skip empty parts, or read no further than a signature is long.
@@ -123,7 +137,7 @@ pub fn is_left_alone(case: &Case<'_>) -> bool {
         let ours = forwarded_values(case.ask, case.ours, name);
         ours == values(case.ask, name) || ours.is_empty() && is_payload(case, name)
     });
-    untouched && [forwarded(case.ask, case.ours), without_tokens(case)].iter().any(|it| is_same(it, &arrived.target))
+    untouched && without_some_tokens(case).iter().any(|it| is_same(it, &arrived.target))
 }
 
 /// Whether what we forward lacks nothing but a payload that the caller has made up.
@@ -163,15 +177,19 @@ fn is_payload(case: &Case<'_>, name: &str) -> bool {
     case.world.providers.iter().any(is)
 }
 
-/// What we forward, without what is a token's place in the query for some provider.
-fn without_tokens(case: &Case<'_>) -> String {
-    let mut target = forwarded(case.ask, case.ours);
-    for place in case.world.providers.iter().flat_map(Provider::places) {
+/// What we forward, without what is in any choice of the places in the query that are a token's for some provider: the
+/// sidecar leaves a token that is not valid where it is.
+fn without_some_tokens(case: &Case<'_>) -> Vec<String> {
+    let mut names: Vec<_> = case.world.providers.iter().flat_map(Provider::places).collect();
+    names.dedup();
+    let mut targets = vec![forwarded(case.ask, case.ours)];
+    for place in names {
         if let Location::Query(name) = place {
-            target = without_parameter(&target, &name);
+            let fewer: Vec<_> = targets.iter().map(|target| without_parameter(target, &name)).collect();
+            targets.extend(fewer);
         }
     }
-    target
+    targets
 }
 
 fn is_same(one: &str, other: &str) -> bool {

@@ -112,6 +112,7 @@ impl Outcome {
             shadow,
             challenge,
             changes: Vec::new(),
+            charges: Vec::new(),
         }
     }
 }
