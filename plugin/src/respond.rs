@@ -45,18 +45,6 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
         UNAUTHORIZED if challenge.is_empty() => FORBIDDEN,
         status => status,
     };
-    let mut headers = vec![("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")];
-    if status == UNAUTHORIZED {
-        headers.push(("WWW-Authenticate", &challenge));
-    }
-    if status == REDIRECT
-        && let Some(Change::SetUri(uri)) = decision.changes.first()
-    {
-        headers.push(("Location", uri));
-    }
-    if status == UNAVAILABLE {
-        headers.push(("Retry-After", RETRY_AFTER_SECONDS));
-    }
     // The answer to HEAD has no body (RFC 9110, section 9.3.2).
     let body = if refused.method == "HEAD" {
         String::new()
@@ -71,6 +59,23 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
         body.push_str("\"}");
         body
     };
+    // The host flushes an answer before it ends it: without its length it would be chunked, its end a write of its own.
+    let length = body.len().to_string();
+    let mut headers = vec![("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")];
+    if !body.is_empty() {
+        headers.push(("Content-Length", &length));
+    }
+    if status == UNAUTHORIZED {
+        headers.push(("WWW-Authenticate", &challenge));
+    }
+    if status == REDIRECT
+        && let Some(Change::SetUri(uri)) = decision.changes.first()
+    {
+        headers.push(("Location", uri));
+    }
+    if status == UNAVAILABLE {
+        headers.push(("Retry-After", RETRY_AFTER_SECONDS));
+    }
     host.reply(&headers, status, body.as_bytes());
 }
 

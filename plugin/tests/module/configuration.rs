@@ -25,6 +25,7 @@ fn a_bad_configuration_denies_every_request_and_says_why() {
         "set X-Portcullis-Reason: `clientCertificate` must be `off`, `verifiedByTraefik` or `verify`",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
+        "reply Content-Length: 115",
         "reply Retry-After: 1",
         "set_status_code 503",
         "write_body",

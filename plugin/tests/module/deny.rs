@@ -25,6 +25,7 @@ fn a_source_without_an_intention_is_refused_with_every_trace_of_it() {
         "set X-Portcullis-Reason: no intention applies, and the default is deny",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
+        "reply Content-Length: 93",
         "set_status_code 403",
         "write_body",
         "log info denied: GET /v1/x destination=db source=stranger rule=default \

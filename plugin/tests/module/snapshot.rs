@@ -40,6 +40,7 @@ fn without_a_snapshot_every_request_is_denied_with_the_reason() {
         "set X-Portcullis-Reason: there is no policy: it cannot be opened: entity not found",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
+        "reply Content-Length: 115",
         "reply Retry-After: 1",
         "set_status_code 503",
         "write_body",
@@ -87,6 +88,7 @@ fn a_new_generation_is_taken_and_the_old_file_closed() {
         "set X-Portcullis-Reason: no intention applies, and the default is deny",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
+        "reply Content-Length: 93",
         "set_status_code 403",
         "write_body",
         "log info denied: GET /v1/x destination=db source=web rule=default \
