@@ -8,6 +8,7 @@
 
 use crate::{
     charge::{Charge, Standing},
+    clock::UNKNOWN,
     fold::{At, Effect, MAX_LABELLED},
     log::{Log, Scratch},
     rotation,
@@ -105,7 +106,7 @@ impl<D: Directory> Limiter<D> {
     /// As [`Limiter::charge`], with the wall clock beside it, which only `reset_ns` and `retry_ns` of quotas are counted
     /// from.
     pub fn charge_at(&mut self, charges: &[Charge], steady_ns: u64, wall_ns: u64) -> Result<Outcome, Unavailable> {
-        if steady_ns >= MAX_T {
+        if steady_ns == UNKNOWN || steady_ns >= MAX_T {
             return Err(Unavailable::Clock);
         }
         self.turn += 1;
