@@ -111,6 +111,7 @@ async fn answer(me: &Me, request: Request<Incoming>) -> Response<Body> {
         "/stream" => streamed(query_number(&request, "bytes")),
         "/truncated" => truncated(),
         "/upload" => upload(request).await,
+        path if path.starts_with("/status/") => coded(path),
         _ => echo(me, request).await,
     }
 }
@@ -132,6 +133,16 @@ async fn echo(me: &Me, request: Request<Incoming>) -> Response<Body> {
         "headers": headers,
         "body": bytes,
     }))
+}
+
+/// Answers with the status that the path ends in, and names it in a header too.
+fn coded(path: &str) -> Response<Body> {
+    let code = path.rsplit('/').next().and_then(|code| code.parse().ok()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = status(code, code.as_str());
+    if let Ok(value) = hyper::header::HeaderValue::from_str(code.as_str()) {
+        response.headers_mut().insert("x-status", value);
+    }
+    response
 }
 
 async fn upload(request: Request<Incoming>) -> Response<Body> {

@@ -95,6 +95,11 @@ pub struct Traefik {
 impl Traefik {
     /// Starts it and waits until it answers on its internal entry point.
     pub async fn start(options: Options) -> Result<Traefik> {
+        Traefik::start_with(options, &json!({})).await
+    }
+
+    /// The same with further providers: the content of the static configuration's `providers`.
+    pub async fn start_with(options: Options, providers: &Value) -> Result<Traefik> {
         let (secure, plain, lenient, internal) = (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         fs::create_dir_all(&options.folder)?;
         for plugin in &options.plugins {
@@ -102,7 +107,10 @@ impl Traefik {
         }
         let file = options.folder.join("traefik.yml");
         // JSON is YAML: what Traefik reads stays plain data here, without quoting by hand.
-        let configuration = static_configuration(&options, [secure, plain, lenient, internal]);
+        let mut configuration = static_configuration(&options, [secure, plain, lenient, internal]);
+        for (name, provider) in providers.as_object().into_iter().flatten() {
+            configuration["providers"][name] = provider.clone();
+        }
         fs::write(&file, serde_json::to_string_pretty(&configuration)?)?;
         let process = Process::start(&Start {
             name: "traefik".to_owned(),

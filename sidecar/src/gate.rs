@@ -2,9 +2,11 @@
 //! gate router with the only instance of the plugin, one leaf router for each service.
 //!
 //! ```text
-//!  <router>-root [<service>-destination] ──► gate [client-certificate, portcullis] ──► <service>-leaf ──► <service>
+//!  <router>-root [own…, <service>-destination] ──► gate [client-certificate, portcullis] ──► <service>-leaf [own…] ──► <service>
 //! ```
 //!
+//! A service's own middlewares (`<name>~<service>`) are in front of the stamp or behind the gate, never between them. Where its
+//! routers differ in what is behind, each has a leaf of its own, and a second stamp that says which.
 //! The root stamps the destination over whatever the client sent, and removes a client's own certificate header; the leaf
 //! can be reached by no request without that stamp, and the stamp leads through the gate only.
 
@@ -12,11 +14,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     config::{ClientCertificate, GateConfig},
-    sync::{Route, RouterSpec},
+    sync::{Middleware, Route, RouterSpec, Server},
 };
 
 /// The header by which Traefik tells the plugin, and the leaves, which service a request is for.
 const DESTINATION_HEADER: &str = "X-Portcullis-Destination";
+/// The header by which leaves of one service are told apart. Not one of the plugin's, which removes those it does not set.
+const ROUTE_HEADER: &str = "Portcullis-Route";
 /// The header in which `passTLSClientCert` hands on the client's certificate.
 const CERTIFICATE_HEADER: &str = "X-Forwarded-Tls-Client-Cert";
 
@@ -46,14 +50,32 @@ fn http(routes: &[Route], gate: &GateConfig) -> Value {
     for route in routes {
         let service = &route.destination;
         middlewares.insert(format!("{service}-destination"), destination_middleware(service));
+        for (name, options) in &route.middlewares {
+            middlewares.insert(own_name(name, service), options.clone());
+        }
+        let is_split = route.routers.iter().any(|router| router.after != route.routers[0].after);
         for router in &route.routers {
             let name = format!("{}-root", router.name);
-            routers.insert(name.clone(), root_router(service, router, gate));
+            let stamps = if is_split {
+                let stamp = own_name(&format!("route~{}", router.name), service);
+                middlewares.insert(stamp.clone(), route_middleware(&router.name));
+                vec![json!(stamp), destination_stamp(service)]
+            } else {
+                vec![destination_stamp(service)]
+            };
+            routers.insert(name.clone(), root_router(service, router, stamps, gate));
             roots.push(name);
         }
-        let rule = format!("Header(`{DESTINATION_HEADER}`, `{service}`)");
-        let leaf = json!({ "rule": rule, "priority": LEAF_PRIORITY, "parentRefs": ["gate"], "service": service });
-        routers.insert(format!("{service}-leaf"), leaf);
+        let leaves = if is_split { route.routers.as_slice() } else { &route.routers[..route.routers.len().min(1)] };
+        for router in leaves {
+            let (name, rule) = leaf_of(service, is_split.then_some(router.name.as_str()));
+            let mut leaf =
+                json!({ "rule": rule, "priority": LEAF_PRIORITY, "parentRefs": ["gate"], "service": service });
+            if !router.after.is_empty() {
+                leaf["middlewares"] = names(&router.after, service).collect();
+            }
+            routers.insert(name, leaf);
+        }
         services.insert(service.clone(), load_balancer(route));
     }
     // Traefik refuses empty sections, and skips an empty configuration as a whole, which would keep the routes of services
@@ -65,8 +87,9 @@ fn http(routes: &[Route], gate: &GateConfig) -> Value {
             chain.push("client-certificate");
         }
         chain.push("portcullis");
-        routers
-            .insert("gate".to_owned(), json!({ "rule": "PathPrefix(`/`)", "parentRefs": roots, "middlewares": chain }));
+        // Every path: one whose prefix was stripped may be empty, which `/` is no prefix of.
+        let gate = json!({ "rule": "PathRegexp(`^`)", "parentRefs": roots, "middlewares": chain });
+        routers.insert("gate".to_owned(), gate);
         http.insert("routers".to_owned(), Value::Object(routers));
         http.insert("services".to_owned(), Value::Object(services));
     }
@@ -103,7 +126,27 @@ fn destination_middleware(service: &str) -> Value {
     json!({ "headers": { "customRequestHeaders": { DESTINATION_HEADER: service, CERTIFICATE_HEADER: "" } } })
 }
 
-fn root_router(service: &str, router: &RouterSpec, gate: &GateConfig) -> Value {
+/// Says which router let a request in. Like the destination it is set over whatever the client sent.
+fn route_middleware(router: &str) -> Value {
+    json!({ "headers": { "customRequestHeaders": { ROUTE_HEADER: router } } })
+}
+
+fn destination_stamp(service: &str) -> Value {
+    json!(format!("{service}-destination"))
+}
+
+/// Name and rule of a leaf: of the service's only one, or of the one for a router.
+fn leaf_of(service: &str, router: Option<&str>) -> (String, String) {
+    let destination = format!("Header(`{DESTINATION_HEADER}`, `{service}`)");
+    match router {
+        None => (format!("{service}-leaf"), destination),
+        Some(router) => {
+            (format!("{service}-leaf~{router}"), format!("{destination} && Header(`{ROUTE_HEADER}`, `{router}`)"))
+        }
+    }
+}
+
+fn root_router(service: &str, router: &RouterSpec, stamps: Vec<Value>, gate: &GateConfig) -> Value {
     let mut root = Map::new();
     root.insert("rule".to_owned(), json!(router.rule));
     let entry_points = if router.entry_points.is_empty() { &gate.entry_points } else { &router.entry_points };
@@ -116,8 +159,21 @@ fn root_router(service: &str, router: &RouterSpec, gate: &GateConfig) -> Value {
     if let Some(tls) = tls(router, gate) {
         root.insert("tls".to_owned(), tls);
     }
-    root.insert("middlewares".to_owned(), json!([format!("{service}-destination")]));
+    // The stamps are the last word: nothing that a service chooses can change them.
+    root.insert("middlewares".to_owned(), names(&router.before, service).chain(stamps).collect());
     Value::Object(root)
+}
+
+fn names<'a>(list: &'a [Middleware], service: &'a str) -> impl Iterator<Item = Value> + 'a {
+    list.iter().map(move |middleware| match middleware {
+        Middleware::Own(name) => json!(own_name(name, service)),
+        Middleware::Gateway(reference) => json!(reference),
+    })
+}
+
+/// Neither part can hold the sign between them, and none of the gate's own names does.
+fn own_name(name: &str, service: &str) -> String {
+    format!("{name}~{service}")
 }
 
 /// TLS options are the gate's to choose, never a service's: a service could choose ones that do not verify certificates.
@@ -134,7 +190,14 @@ fn tls(router: &RouterSpec, gate: &GateConfig) -> Option<Value> {
 
 fn load_balancer(route: &Route) -> Value {
     let scheme = &route.scheme;
-    let servers: Vec<_> =
-        route.live().map(|server| json!({ "url": format!("{scheme}://{}", server.authority()) })).collect();
-    json!({ "loadBalancer": { "servers": servers } })
+    let server = |server: &Server| {
+        let mut entry = json!({ "url": format!("{scheme}://{}", server.authority()) });
+        if let Some(weight) = server.weight {
+            entry["weight"] = json!(weight);
+        }
+        entry
+    };
+    let mut balancer = route.balancer.clone();
+    balancer.insert("servers".to_owned(), route.live().map(server).collect());
+    json!({ "loadBalancer": balancer })
 }

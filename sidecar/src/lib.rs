@@ -18,4 +18,5 @@ pub mod publish;
 pub mod run;
 pub mod sources;
 pub mod sync;
+pub mod traefik;
 pub mod watch;

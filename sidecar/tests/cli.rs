@@ -174,6 +174,36 @@ fn plan_prints_registrations_and_takes_options() {
 }
 
 #[test]
+fn plan_says_where_each_tag_comes_from_and_shows_conflicts() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = |name: &str, port: u16| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, annotations: {{traefik.frontend.rule: 'Host:echo.example.com', \
+             traefik.tags: red}}}}, spec: {{type: NodePort, ports: [{{port: 80, nodePort: {port}}}]}}}}\n---\n\
+             {{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: {name}-1, labels: {{kubernetes.io/service-name: {name}}}}}, \
+             addressType: IPv4, ports: null, endpoints: [{{addresses: [10.0.0.1], nodeName: n1}}]}}\n---\n"
+        )
+    };
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}\n";
+    let plan = |text: &str| {
+        fs::write(directory.path().join("all.yaml"), text).unwrap();
+        portcullis(&["plan", "--manifests", directory.path().to_str().unwrap()])
+    };
+    let output = plan(&(service("echo", 30080) + node));
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(
+        text.lines().any(|line| line.contains("traefik.frontend.rule")
+            && line.contains("routers.echo.rule=Host(`echo.example.com`)")),
+        "{text}"
+    );
+    assert!(text.lines().any(|line| line.contains("traefik.tags") && line.ends_with("red")), "{text}");
+    let output = plan(&(service("echo", 30080) + &service("other", 30081) + node));
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains("same rule and rank as one of echo"), "{}", stderr(&output));
+}
+
+#[test]
 fn colour_is_for_terminals_only_and_wrong_usage_is_2() {
     assert!(!stderr(&portcullis(&["test", "no-such-file"])).contains('\x1b'));
     assert_eq!(code(&portcullis(&["no-such-command"])), 2);

@@ -3,7 +3,7 @@
 use portcullis::{
     config::Config,
     gate,
-    sync::{Route, RouterSpec, Server},
+    sync::{Middleware, Route, RouterSpec, Server},
 };
 use serde_json::{Value, json};
 
@@ -26,8 +26,9 @@ fn route(destination: &str, healthy: bool) -> Route {
             rule: format!("Host(`{destination}.example`)"),
             ..RouterSpec::default()
         }],
-        servers: vec![Server { address: "2001:db8::1".to_owned(), port: 30080, healthy }],
+        servers: vec![Server { address: "2001:db8::1".to_owned(), port: 30080, healthy, weight: None }],
         scheme: "http".to_owned(),
+        ..Route::default()
     }
 }
 
@@ -51,6 +52,48 @@ fn every_root_stamps_its_destination_and_leads_to_the_gate_alone() {
     }
     assert_eq!(router(&configuration, "gate")["parentRefs"], json!(["web-root", "db-root"]));
     assert_eq!(router(&configuration, "gate")["middlewares"], json!(["portcullis"]));
+}
+
+#[test]
+fn a_service_s_own_middlewares_never_come_between_the_stamp_and_the_gate() {
+    let mut web = route("web", true);
+    web.middlewares.insert("strip".to_owned(), json!({"stripPrefix": {"prefixes": ["/a"]}}));
+    web.routers[0].before = vec![Middleware::Own("strip".to_owned()), Middleware::Gateway("slow@file".to_owned())];
+    web.routers[0].after = vec![Middleware::Own("again".to_owned())];
+    web.balancer.insert("passHostHeader".to_owned(), json!(false));
+    web.servers[0].weight = Some(3);
+    let configuration = gate::configuration(&[web], &config(""));
+    let root = router(&configuration, "web-root");
+    assert_eq!(root["middlewares"], json!(["strip~web", "slow@file", "web-destination"]));
+    assert_eq!(router(&configuration, "web-leaf")["middlewares"], json!(["again~web"]));
+    assert_eq!(configuration["http"]["middlewares"]["strip~web"], json!({"stripPrefix": {"prefixes": ["/a"]}}));
+    assert_eq!(
+        configuration["http"]["services"]["web"]["loadBalancer"],
+        json!({"passHostHeader": false, "servers": [{"url": "http://[2001:db8::1]:30080", "weight": 3}]})
+    );
+}
+
+#[test]
+fn routers_that_differ_behind_the_gate_have_leaves_that_no_other_stamp_reaches() {
+    let mut web = route("web", true);
+    let guarded = RouterSpec {
+        name: "guarded".to_owned(),
+        after: vec![Middleware::Own("auth".to_owned())],
+        ..web.routers[0].clone()
+    };
+    web.routers.push(guarded);
+    let configuration = gate::configuration(&[web], &config(""));
+    assert_eq!(router(&configuration, "guarded-root")["middlewares"], json!(["route~guarded~web", "web-destination"]));
+    let stamp = &configuration["http"]["middlewares"]["route~guarded~web"]["headers"]["customRequestHeaders"];
+    assert_eq!(stamp, &json!({"Portcullis-Route": "guarded"}));
+    let leaf = router(&configuration, "web-leaf~guarded");
+    assert_eq!(
+        leaf["rule"],
+        json!("Header(`X-Portcullis-Destination`, `web`) && Header(`Portcullis-Route`, `guarded`)")
+    );
+    assert_eq!((&leaf["parentRefs"], &leaf["middlewares"]), (&json!(["gate"]), &json!(["auth~web"])));
+    assert!(router(&configuration, "web-leaf~web").get("middlewares").is_none());
+    assert!(router(&configuration, "web-leaf").is_null(), "a leaf without the second stamp would be a way round");
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! Runs `testdata/sync/*.yaml`: options and Kubernetes objects in, registrations and notes out.
 //!
-//! A file is `{shared?, cases: [{name, options?, manifests, expect?, notes?}]}`; `shared` only holds YAML anchors. `expect` lists
+//! A file is `{shared?, cases: [{name, options?, manifests, expect?, notes?, routes?}]}`; `shared` only holds YAML anchors. `expect` lists
 //! all registrations in order, each as the part of it that matters: maps may leave keys out, lists are whole, and `null`
-//! means that a key must be absent. `notes` lists all notes in order in the same way; their `what` is a piece of the text.
+//! means that a key must be absent. `notes` lists all notes in order in the same way, those about routes last; their `what` is a piece of the text.
+//! `routes`, where it stands, is what the gate's file must hold: a part of its `http` section.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use portcullis::{
+    config::{Config, GateConfig},
+    gate,
     kube::{Cluster, Manifests},
-    sync::{SyncOptions, desired},
+    sync::{SyncOptions, desired, routes},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,7 +35,12 @@ struct Case {
     expect: Vec<Value>,
     #[serde(default)]
     notes: Vec<Value>,
+    #[serde(default)]
+    routes: Option<Value>,
 }
+
+/// The gate that `routes` are written for.
+const CONFIG: &str = "manifests: k\npolicy: {directory: p}\nsnapshot: {file: s/policy.snapshot}\ngate: {file: g.yml}\n";
 
 /// The rules of the contract that are about desired state; each must be a word of some case's name.
 const RULES: &str = "A1 A2 A3 A4 A5 A6 A7 A8 A9 B1 B2 B3 B4 B5 B6 C1 C2 C3 C4 C5 C6 D1 D2 D3 D4 E1 E2 E3 E4 E5 \
@@ -69,6 +77,13 @@ fn compare<T: serde::Serialize>(kind: &str, wanted: &[Value], found: &[T], out: 
     }
 }
 
+fn gate_config() -> GateConfig {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("portcullis.yaml");
+    fs::write(&path, CONFIG).unwrap();
+    Config::load(&path).unwrap().gate
+}
+
 fn run(case: &Case) -> Vec<String> {
     if let Err(error) = case.options.validate() {
         return vec![error.to_string()];
@@ -80,8 +95,18 @@ fn run(case: &Case) -> Vec<String> {
     };
     let got = desired(&cluster, &case.options);
     let mut out = Vec::new();
-    compare("expect", &case.expect, &got.registrations, &mut out);
-    compare("notes", &case.notes, &got.notes, &mut out);
+    let (routes, noted) = routes(&got.registrations);
+    let mut notes = got.notes;
+    if let Some(wanted) = &case.routes {
+        let found = gate::configuration(&routes, &gate_config());
+        differences("routes", wanted, &found["http"], &mut out);
+        // Elsewhere only what the registrations say is of interest.
+        notes.extend(noted);
+    }
+    if case.routes.is_none() || !case.expect.is_empty() {
+        compare("expect", &case.expect, &got.registrations, &mut out);
+    }
+    compare("notes", &case.notes, &notes, &mut out);
     out
 }
 

@@ -140,6 +140,16 @@ impl Consul {
         self.call("GET", path, None).await?.json()
     }
 
+    /// Puts a JSON to a path of the API.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<()> {
+        self.call("PUT", path, Some(body)).await.map(drop)
+    }
+
+    /// Where its API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.http
+    }
+
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let body = Full::from(bytes).map_err(|never| match never {}).boxed_unsync();

@@ -1,4 +1,4 @@
-//! `portcullis plan`: the registrations that manifests lead to, without touching anything.
+//! `portcullis plan`: the registrations that manifests lead to, and what put each tag there, without touching anything.
 
 use std::{
     io::{self, Write as _},
@@ -12,7 +12,7 @@ use crate::{
     config::Config,
     kube::Cluster,
     sources::SourceErrors,
-    sync::{Note, Registration, Severity, SyncOptions, desired},
+    sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
 };
 
 /// Options of `portcullis plan`.
@@ -40,11 +40,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
     let cluster = Cluster::load_directory(manifests).map_err(SourceErrors)?;
     let desired = desired(&cluster, &options);
-    let outcome = report_notes(&desired.notes);
+    // Conflicts between services are seen only when the gate's routes are made.
+    let (_, conflicts) = routes(&desired.registrations);
+    let outcome = report_notes(desired.notes.iter().chain(&conflicts));
     if args.json {
         super::print_json(&desired.registrations)?;
     } else {
         table(&desired.registrations)?;
+        reasons(&desired.reasons)?;
     }
     Ok(outcome)
 }
@@ -71,22 +74,31 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
 }
 
 /// One line an instance, in columns.
-fn table(registrations: &[Registration]) -> anyhow::Result<()> {
+fn table(registrations: &[Registration]) -> io::Result<()> {
     let mut rows = vec![["SERVICE", "ADDRESS", "CHECK", "ID", "TAGS"].map(str::to_owned)];
     rows.extend(registrations.iter().map(|it| {
         let address = format!("{}:{}", it.service.address, it.service.port);
         [it.service.service.clone(), address, it.check.status.clone(), it.service.id.clone(), it.service.tags.join(" ")]
     }));
-    let mut widths = [0; 4];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
+    columns(&rows)
+}
+
+/// One line a tag.
+fn reasons(reasons: &[Reason]) -> io::Result<()> {
+    let mut rows = vec![["SERVICE", "FROM", "TAG"].map(str::to_owned)];
+    rows.extend(reasons.iter().map(|it| [it.service.clone(), it.from.clone(), it.tag.clone()]));
+    writeln!(io::stdout().lock())?;
+    columns(&rows)
+}
+
+/// Every column as wide as its widest cell, but for the last.
+fn columns<const N: usize>(rows: &[[String; N]]) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut stdout = io::stdout().lock();
-    for [service, address, status, id, tags] in &rows {
-        let [a, b, c, d] = widths;
-        writeln!(stdout, "{}", format!("{service:a$}  {address:b$}  {status:c$}  {id:d$}  {tags}").trim_end())?;
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(stdout, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Annotation keys the sync reads on a Service, and the two small grammars of their values.
+//! Annotation keys the sync reads on a Service, and the grammar of their numbers.
 
 /// Whether the service is synced; a Go boolean (F3).
 pub(super) const SYNC: &str = "consul.hashicorp.com/service-sync";
@@ -12,15 +12,16 @@ pub(super) const META_PREFIX: &str = "consul.hashicorp.com/service-meta-";
 pub(super) const WEIGHT: &str = "consul.hashicorp.com/service-weight";
 /// `gate`, `tags` or `none`: overrides the option `exposure` for one service.
 pub(super) const EXPOSURE: &str = "portcullis.io/exposure";
-
-/// Go's `strconv.ParseBool`, which consul-k8s and Traefik use.
-pub(super) fn go_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
+/// Whole tags, one a line: the keys of v3 that do not fit into an annotation's name.
+pub(super) const TAGS: &str = "portcullis.io/tags";
+/// `first` or `last`: where the gate decides among the service's middlewares.
+pub(super) const PLACE: &str = "portcullis.io/place";
+/// Requests of one address: `100/1s`, `20/1m burst 40`.
+pub(super) const RATE_LIMIT: &str = "portcullis.io/rate-limit";
+/// What begins so is ours; a key that nobody reads was meant to do something.
+pub(super) const OWN_PREFIX: &str = "portcullis.io/";
+/// All of ours on a Service.
+pub(super) const OWN: [&str; 4] = [EXPOSURE, TAGS, PLACE, RATE_LIMIT];
 
 /// 1-65535 written in plain decimal. Nothing else: consul-k8s also takes `010` for 8 and `0x50` for 80 (B3).
 pub(super) fn decimal(text: &str) -> Option<u16> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::{
-    addresses, annotations,
+    addresses, annotations, conflicts,
     endpoints::{self, Counted},
     exposure, meta,
     naming::{self, Identity},
@@ -18,7 +18,7 @@ use super::{
     registration::{Check, RegisteredService, Registration, Weights},
     select,
     subject::Subject,
-    tags,
+    tags::{self, Tag},
 };
 use crate::kube::{Cluster, ObjectKey};
 
@@ -34,6 +34,19 @@ pub struct Desired {
     pub registrations: Vec<Registration>,
     /// Sorted by object and key; one per bad value.
     pub notes: Vec<Note>,
+    /// Why each tag is there, by Consul service and in the order of the tags.
+    pub reasons: Vec<Reason>,
+}
+
+/// One tag of a service and what put it there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    /// Consul service name.
+    pub service: String,
+    /// The whole tag.
+    pub tag: String,
+    /// The key of an annotation, or an option.
+    pub from: String,
 }
 
 /// One place where a service is reached.
@@ -72,33 +85,37 @@ pub fn desired(cluster: &Cluster, options: &SyncOptions) -> Desired {
         let of_service = slices.get(&(key.namespace.as_str(), key.name.as_str()));
         let subject = Subject::new(key, service);
         let slices = of_service.map(Vec::as_slice).unwrap_or_default();
-        let (registrations, notes) = Judged { cluster, options, subject, slices }.judge();
-        all.registrations.extend(registrations);
-        all.notes.extend(notes);
+        Judged { cluster, options, subject, slices }.judge(&mut all);
     }
     let order = |registration: &Registration| {
         let service = &registration.service;
         (service.service.clone(), registration.node.clone(), service.address.clone(), service.port, service.id.clone())
     };
+    conflicts::close(&mut all);
     all.registrations.sort_by_cached_key(order);
     all.notes.sort();
+    // Stable, so that the tags of a service keep their order.
+    all.reasons.sort_by(|a, b| a.service.cmp(&b.service));
     all
 }
 
 impl<'a> Judged<'a> {
-    fn judge(&self) -> (Vec<Registration>, Vec<Note>) {
+    fn judge(&self, all: &mut Desired) {
         let mut notes = Notes::new(self.subject.key);
-        let registrations = self.registrations(&mut notes);
-        (registrations, notes.into_list())
+        all.registrations.extend(self.registrations(&mut notes, &mut all.reasons));
+        all.notes.extend(notes.into_list());
     }
 
-    fn registrations(&self, notes: &mut Notes) -> Vec<Registration> {
+    fn registrations(&self, notes: &mut Notes, reasons: &mut Vec<Reason>) -> Vec<Registration> {
         let Some(rules) = select::selected(&self.subject, self.options, notes) else { return Vec::new() };
         let Some(name) = naming::service_name(&self.subject, self.options, notes) else { return Vec::new() };
         let collected = tags::collect(&self.subject, self.options);
+        let tags = tags::unique(exposure::apply(&self.subject, &name, self.options, collected, notes));
+        let reason = |tag: &Tag| Reason { service: name.clone(), tag: tag.text.clone(), from: tag.from.clone() };
+        reasons.extend(tags.iter().map(reason));
         let common = Common {
             name,
-            tags: tags::unique(exposure::apply(&self.subject, self.options, collected, notes)),
+            tags: tags.into_iter().map(|tag| tag.text).collect(),
             meta: meta::shared(&self.subject, self.options, notes),
             weights: self.weights(notes),
         };

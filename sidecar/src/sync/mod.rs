@@ -11,13 +11,17 @@
 
 mod addresses;
 mod annotations;
+mod conflicts;
 pub mod desired;
 mod endpoints;
 mod exposure;
+#[cfg(test)]
+mod hostile;
 mod meta;
 mod naming;
 mod note;
 pub mod options;
+mod own;
 mod ports;
 #[cfg(test)]
 mod properties;
@@ -27,9 +31,9 @@ mod select;
 mod subject;
 mod tags;
 
-pub use desired::{Desired, desired};
+pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
 pub use note::{Note, Severity};
 pub use options::{OptionsError, SyncOptions};
 pub use registration::{Check, RegisteredService, Registration, Weights};
-pub use routes::{Route, RouterSpec, Server, routes};
+pub use routes::{Middleware, Route, RouterSpec, Server, routes};

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::traefik::v1::EntryPoint;
+
 /// Everything an operator can decide about the sync. Keys are camelCase; unknown ones are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -41,6 +43,12 @@ pub struct SyncOptions {
     pub consul_nodes: ConsulNodes,
     /// How routing annotations are shown to Traefik.
     pub exposure: Exposure,
+    /// Traefik v1's `domain`, for services of v1 that name no rule; empty if there was none.
+    pub traefik_domain: String,
+    /// v1's entry points by their names in v3: `http=web`, `https=websecure/tls` where v1 ended TLS.
+    pub traefik_entry_points: Vec<String>,
+    /// Tags that a service must carry to be exposed, all of them: v1's constraints `tag==…`.
+    pub required_tags: Vec<String>,
 }
 
 /// Address types that are considered, in order.
@@ -126,7 +134,7 @@ const NAME: &str = "1 to 63 characters of A-Z a-z 0-9 -";
 const CLUSTER: &str = "1 to 63 characters of A-Z a-z 0-9 . _ -";
 
 /// Every key with its shape and what it allows.
-const KEYS: [(&str, Shape, &str); 16] = [
+const KEYS: [(&str, Shape, &str); 19] = [
     ("nodePortSync", Shape::Text, "ExternalFirst, ExternalOnly or InternalOnly"),
     ("syncTypes", Shape::List, "a list of NodePort, ClusterIP, LoadBalancer"),
     ("clusterName", Shape::Text, CLUSTER),
@@ -143,6 +151,9 @@ const KEYS: [(&str, Shape, &str); 16] = [
     ("loadBalancerEndpoints", Shape::Switch, "true or false, and not together with loadBalancerAsNodePort"),
     ("consulNodes", Shape::Text, "synthetic or perNode"),
     ("exposure", Shape::Text, "gate, tags or none"),
+    ("traefikDomain", Shape::Text, TEXT),
+    ("traefikEntryPoints", Shape::List, "a list of v1=v3, with /tls behind those that end TLS"),
+    ("requiredTags", Shape::List, LIST),
 ];
 
 // === impl SyncOptions ===
@@ -169,6 +180,10 @@ impl Default for SyncOptions {
             load_balancer_endpoints: false,
             consul_nodes: ConsulNodes::Synthetic,
             exposure: Exposure::Gate,
+            traefik_domain: String::new(),
+            // The names in all of v1's examples.
+            traefik_entry_points: list(&["http=http", "https=https/tls"]),
+            required_tags: Vec::new(),
         }
     }
 }
@@ -211,6 +226,11 @@ impl SyncOptions {
         Ok(())
     }
 
+    /// What became of v1's entry points.
+    pub(super) fn entry_points(&self) -> Vec<EntryPoint> {
+        self.traefik_entry_points.iter().filter_map(|text| EntryPoint::read(text)).collect()
+    }
+
     fn check(&self, key: &str) -> Result<(), OptionsError> {
         let name = |text: &str, more: &str| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte);
@@ -228,6 +248,11 @@ impl SyncOptions {
             "annotationTagPrefixes" => {
                 (filled(&self.annotation_tag_prefixes), format!("{:?}", self.annotation_tag_prefixes))
             }
+            "traefikEntryPoints" => {
+                let list = &self.traefik_entry_points;
+                (list.iter().all(|text| EntryPoint::read(text).is_some()), format!("{list:?}"))
+            }
+            "requiredTags" => (filled(&self.required_tags), format!("{:?}", self.required_tags)),
             "annotationTagLists" => (filled(&self.annotation_tag_lists), format!("{:?}", self.annotation_tag_lists)),
             _ => return Ok(()),
         };
@@ -285,6 +310,7 @@ mod tests {
             ("clusterName", "", "1 to 63"),
             ("exposure", "Gate", "gate, tags or none"),
             ("annotationTagPrefixes", r#"[""]"#, "not empty"),
+            ("traefikEntryPoints", "http", "v1=v3"),
         ];
         for (key, value, allowed) in bad {
             let message = options.set(key, value).unwrap_err().to_string();

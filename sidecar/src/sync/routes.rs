@@ -1,28 +1,31 @@
 //! What the gate needs to route: [`Route`]s, read from the gate tags of registrations and from nothing else.
 //!
 //! Tags are the only source, because the gate also serves services that other tools registered. Everything fails
-//! closed: a service whose tags contradict each other, hold a key that is not supported yet, or share a router's name
-//! with another service has no route and a [`Note`] that says so.
+//! closed: a service whose tags contradict each other, ask for what would lead past the gate, or share a router's name or
+//! rule with another service has no route and a [`Note`] that says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
 
 use super::{
     addresses,
     note::{Note, Notes},
     registration::Registration,
 };
+use crate::traefik::rule::Rule;
 
+mod chain;
 mod tags;
 
+use chain::Place;
 use tags::GateTags;
 
-/// Schemes that Traefik speaks to a server.
-const SCHEMES: [&str; 3] = ["http", "https", "h2c"];
 /// Scheme of a service that names none.
 const DEFAULT_SCHEME: &str = "http";
 
 /// A Consul service that the gate exposes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// Consul service name: the destination of intentions, and the text of `X-Portcullis-Destination`.
     /// Only `A-Z a-z 0-9 . _ -`, so it is safe in a rule and in a header.
@@ -33,6 +36,19 @@ pub struct Route {
     pub servers: Vec<Server>,
     /// `http`, `https` or `h2c`, for all servers.
     pub scheme: String,
+    /// How the servers are chosen and watched, as Traefik's file provider spells it, without the servers.
+    pub balancer: Map<String, Value>,
+    /// The service's own middlewares, by name, as Traefik's file provider spells them.
+    pub middlewares: BTreeMap<String, Value>,
+}
+
+/// A middleware in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Middleware {
+    /// One of [`Route::middlewares`].
+    Own(String),
+    /// One of the gateway's own, `name@provider`.
+    Gateway(String),
 }
 
 /// One root router of a service.
@@ -40,7 +56,7 @@ pub struct Route {
 pub struct RouterSpec {
     /// Unique among all routes; `A-Z a-z 0-9 _ -`.
     pub name: String,
-    /// Traefik v3 rule as its author wrote it; never blank, but not checked otherwise.
+    /// Traefik v3 rule as its author wrote it; it has been read.
     pub rule: String,
     /// Empty for the gate's own.
     pub entry_points: Vec<String>,
@@ -48,6 +64,10 @@ pub struct RouterSpec {
     pub priority: Option<i64>,
     /// Absent for the gate's own setting.
     pub tls: Option<bool>,
+    /// Middlewares in front of the gate.
+    pub before: Vec<Middleware>,
+    /// Middlewares behind it.
+    pub after: Vec<Middleware>,
 }
 
 /// One place where a service is reached.
@@ -59,6 +79,8 @@ pub struct Server {
     pub port: u16,
     /// Whether its check lets traffic through (passing or warning, Traefik's own default).
     pub healthy: bool,
+    /// Its share of the requests; absent for 1.
+    pub weight: Option<u32>,
 }
 
 // === impl Route ===
@@ -93,6 +115,7 @@ pub fn routes(registrations: &[Registration]) -> (Vec<Route>, Vec<Note>) {
     }
     close_equal_destinations(&mut found);
     close_shared_routers(&mut found);
+    close_equal_rules(&mut found);
     let (mut routes, mut notes) = (Vec::new(), Vec::new());
     for (route, noted) in found.into_values() {
         routes.extend(route);
@@ -104,37 +127,37 @@ pub fn routes(registrations: &[Registration]) -> (Vec<Route>, Vec<Note>) {
 
 /// The route of one service; `None` with a note if it is wanted but cannot be, `None` alone if nobody wants one.
 fn route(name: &str, instances: &[&Registration], notes: &mut Notes) -> Option<Route> {
-    let tags = GateTags::read(instances, notes)?;
+    let tags = GateTags::read(name, instances, notes)?;
     let routers = tags.routers(notes)?;
-    let speaks = |scheme: &str| SCHEMES.contains(&scheme);
-    let scheme = match tags.scheme.as_deref() {
-        None => DEFAULT_SCHEME,
-        Some(scheme) if speaks(scheme) => scheme,
-        Some(other) => {
-            notes.error("loadbalancer.server.scheme", closed(&format!("{other:?} is no scheme")), "http, https or h2c");
-            return None;
-        }
-    };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
         let what = closed("the Consul name does not fit into a header and a rule");
         notes.error("service name", what, "use only A-Z a-z 0-9 . _ -");
         return None;
     }
-    Some(Route { destination: name.to_owned(), routers, servers: servers(instances), scheme: scheme.to_owned() })
+    Some(Route {
+        destination: name.to_owned(),
+        routers,
+        servers: servers(instances),
+        scheme: tags.scheme.unwrap_or_else(|| DEFAULT_SCHEME.to_owned()),
+        balancer: tags.balancer,
+        middlewares: tags.middlewares,
+    })
 }
 
 /// Every place once; one healthy instance there is enough.
 fn servers(instances: &[&Registration]) -> Vec<Server> {
-    let mut places: BTreeMap<(String, u16), bool> = BTreeMap::new();
+    let mut places: BTreeMap<(String, u16), (bool, Option<u32>)> = BTreeMap::new();
     for instance in instances {
         let service = &instance.service;
         // Consul's readers fall back to the node's address.
         let address = if service.address.is_empty() { &instance.address } else { &service.address };
-        let healthy = matches!(instance.check.status.as_str(), "passing" | "warning");
-        *places.entry((address.clone(), service.port)).or_default() |= healthy;
+        let place = places.entry((address.clone(), service.port)).or_default();
+        place.0 |= matches!(instance.check.status.as_str(), "passing" | "warning");
+        place.1 = place.1.max(tags::weight(instance));
     }
-    places.into_iter().map(|((address, port), healthy)| Server { address, port, healthy }).collect()
+    let server = |((address, port), (healthy, weight))| Server { address, port, healthy, weight };
+    places.into_iter().map(server).collect()
 }
 
 /// Consul lists `Web` and `web` as two services and answers for both as one, so neither's instances can be told apart.
@@ -169,6 +192,45 @@ fn close_shared_routers(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
         notes.error(&format!("portcullis.http.routers.{}", router.name), what, "rename the router in one of them");
         *route = None;
     }
+}
+
+/// Two services with one rule and one rank would get each other's requests by chance.
+fn close_equal_rules(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
+    type Claim = (String, RouterSpec);
+    let mut claims: BTreeMap<(String, i64), Vec<Claim>> = BTreeMap::new();
+    for (name, (route, _)) in found.iter() {
+        for router in route.iter().flat_map(|route| &route.routers) {
+            claims.entry(rank(router)).or_default().push(((*name).to_owned(), router.clone()));
+        }
+    }
+    for (name, (route, notes)) in found.iter_mut() {
+        let rival = |router: &RouterSpec| {
+            let claims = &claims[&rank(router)];
+            claims.iter().find(|(other, its)| other != name && meet(router, its)).map(|(other, _)| other.clone())
+        };
+        let routers = route.iter().flat_map(|route| &route.routers);
+        let Some((router, other)) = routers.clone().find_map(|router| Some((router.name.clone(), rival(router)?)))
+        else {
+            continue;
+        };
+        let what = closed(&format!("router {router} has the same rule and rank as one of {other}"));
+        notes.error(&format!("portcullis.http.routers.{router}.rule"), what, "change the rule, or set priorities");
+        *route = None;
+    }
+}
+
+/// A rule as Traefik reads it, and its rank: without a priority the length of its text.
+pub(super) fn rank(router: &RouterSpec) -> (String, i64) {
+    let rule = Rule::http(&router.rule).map_or_else(|_| router.rule.clone(), |rule| rule.to_string());
+    let length = i64::try_from(router.rule.len()).unwrap_or(i64::MAX);
+    (rule, router.priority.filter(|number| *number != 0).unwrap_or(length))
+}
+
+/// Whether a request can reach both: no names are the gate's entry points, whichever they are.
+pub(super) fn meet(one: &RouterSpec, other: &RouterSpec) -> bool {
+    let (ours, theirs) = (&one.entry_points, &other.entry_points);
+    let share = ours.is_empty() || theirs.is_empty() || ours.iter().any(|name| theirs.contains(name));
+    share && (one.tls.is_none() || other.tls.is_none() || one.tls == other.tls)
 }
 
 /// A finding with its consequence.

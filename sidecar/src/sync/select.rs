@@ -6,6 +6,7 @@ use super::{
     options::{ServiceType, SyncOptions},
     subject::Subject,
 };
+use crate::traefik::value::go_bool;
 
 /// Label of Services that a sync from Consul made: syncing them back would be a loop (F2).
 const FROM_CONSUL: (&str, &str) = ("consul", "true");
@@ -38,7 +39,7 @@ pub(super) fn selected(subject: &Subject<'_>, options: &SyncOptions, notes: &mut
 
 fn wanted(subject: &Subject<'_>, options: &SyncOptions, notes: &mut Notes) -> bool {
     let Some(text) = subject.annotation(annotations::SYNC) else { return options.default_sync };
-    annotations::go_bool(text).unwrap_or_else(|| {
+    go_bool(text).unwrap_or_else(|| {
         let what = format!("{text:?} is no boolean, the default {} is used", options.default_sync);
         notes.warn(annotations::SYNC, what, "write true or false");
         options.default_sync

@@ -1,28 +1,45 @@
 //! E1, E2: tags from annotations, before [`super::exposure`] decides what becomes of the routing ones.
 
-use super::{options::SyncOptions, subject::Subject};
+use super::{annotations, options::SyncOptions, subject::Subject};
+
+/// A tag and what put it there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) text: String,
+    /// An annotation's key, or an option.
+    pub(super) from: String,
+}
+
+impl Tag {
+    pub(super) fn new(text: impl Into<String>, from: impl Into<String>) -> Self {
+        Self { text: text.into(), from: from.into() }
+    }
+}
 
 /// Base tag, lists, then `key=value` of prefixed annotations in the order of their keys; no empties. Duplicates go
 /// later, since the exposure can make two tags one.
-pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<String> {
-    let mut tags = vec![options.k8s_tag.clone()];
+pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<Tag> {
+    let mut tags = vec![Tag::new(&options.k8s_tag, "option k8sTag")];
     for list in &options.annotation_tag_lists {
-        tags.extend(subject.annotation(list).into_iter().flat_map(parse));
+        let items = subject.annotation(list).into_iter().flat_map(parse);
+        tags.extend(items.map(|text| Tag::new(text, list)));
     }
+    let lines = subject.annotation(annotations::TAGS).unwrap_or_default().lines().map(str::trim);
+    tags.extend(lines.filter(|line| !line.starts_with('#')).map(|line| Tag::new(line, annotations::TAGS)));
     for (key, value) in subject.annotations {
         let is_list = options.annotation_tag_lists.contains(key);
         if !is_list && options.annotation_tag_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
-            tags.push(format!("{key}={}", value.trim_end()));
+            tags.push(Tag::new(format!("{key}={}", value.trim_end()), key));
         }
     }
-    tags.retain(|tag| !tag.is_empty());
+    tags.retain(|tag| !tag.text.is_empty());
     tags
 }
 
 /// Removes duplicates, keeping the first of each.
-pub(super) fn unique(tags: Vec<String>) -> Vec<String> {
+pub(super) fn unique(tags: Vec<Tag>) -> Vec<Tag> {
     let mut seen = std::collections::BTreeSet::new();
-    tags.into_iter().filter(|tag| seen.insert(tag.clone())).collect()
+    tags.into_iter().filter(|tag| seen.insert(tag.text.clone())).collect()
 }
 
 /// consul-k8s's list: commas separate, `\,` is a comma, any other backslash stays; each tag is trimmed.
