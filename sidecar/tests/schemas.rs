@@ -99,7 +99,7 @@ fn what_the_reader_refuses_the_schema_refuses() {
     let schema = rate_limits::schema();
     let limit = |limit: Value| json!({"Kind": "rate-limits", "Name": "api", "Limits": [limit]});
     for bad in [
-        json!({"Kind": "rate-limits", "Name": "api", "Limit": []}),
+        json!({"Kind": "rate-limits", "Name": "api", "Limit": [{"Name": "a", "Rate": {"Requests": 1}}]}),
         limit(json!({"Rate": {"Requests": 1}})),
         limit(json!({"Name": "a b", "Rate": {"Requests": 1}})),
         limit(json!({"Name": "a"})),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 /// Limits of the requests to one destination. Whoever may call is charged to all of them that cover the request.
 #[derive(CustomResource, Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "portcullis.io", version = "v1alpha1", kind = "RateLimits", plural = "ratelimits", namespaced)]
-#[kube(derive = "PartialEq")]
+#[kube(derive = "PartialEq", doc = "Limits of the requests to one destination")]
 #[derive(PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimitsSpec {
