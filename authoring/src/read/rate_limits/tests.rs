@@ -1,3 +1,5 @@
+//! What is read of limits, and what is reported.
+
 use portcullis_policy::{
     PolicySettings,
     limit::rule::{Allowance, Limit, Window},
