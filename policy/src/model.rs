@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    certificate::TrustBundle, header_match::HeaderMatch, jwt::JwtProvider, path::Normalization, regex::Pattern,
+    certificate::TrustBundle, header_match::HeaderMatch, jwt::JwtProvider, limit::rule::Limits, path::Normalization,
+    regex::Pattern,
 };
 
 /// What a rule does with a request that it matches. Only the exact word `allow` allows (consul-policy §2.5).
@@ -234,6 +235,8 @@ pub struct Policy {
     pub settings: PolicySettings,
     /// The intentions, in the order in which they were read.
     pub intentions: Vec<Intention>,
+    /// The limits, in the order in which they were read.
+    pub limits: Vec<Limits>,
     /// The API keys.
     pub api_keys: Vec<ApiKey>,
     /// The JWT providers.
