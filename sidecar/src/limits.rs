@@ -21,6 +21,7 @@ mod names;
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{Arc, LazyLock, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -54,6 +55,7 @@ const DESCRIPTORS: u64 = 4096;
 pub struct Limits {
     beating: Option<Beating>,
     worker: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    metrics: Option<SocketAddr>,
 }
 
 /// The thread that follows, tells and answers.
@@ -77,7 +79,7 @@ impl Limits {
         let link = limits.and_then(|limits| limits.redis.clone());
         let endpoint = metrics.cloned();
         if link.is_none() && endpoint.is_none() {
-            return Ok(Self { beating, worker: None });
+            return Ok(Self { beating, worker: None, metrics: None });
         }
         more_descriptors();
         let exchange = link.as_ref().map(|redis| -> io::Result<_> {
@@ -94,8 +96,9 @@ impl Limits {
         let worker = Worker { numbers, link, endpoint };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint = worker.endpoint.as_ref().map(|it| runtime.block_on(Endpoint::bind(it.listen))).transpose()?;
-        if let Some(endpoint) = &endpoint {
-            tracing::info!(address = %endpoint.address()?, "metrics");
+        let metrics = endpoint.as_ref().map(Endpoint::address).transpose()?;
+        if let Some(address) = metrics {
+            tracing::info!(%address, "metrics");
         }
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("limits".to_owned()).spawn(move || {
@@ -107,7 +110,12 @@ impl Limits {
                 }
             });
         })?;
-        Ok(Self { beating, worker: Some((stop, thread)) })
+        Ok(Self { beating, worker: Some((stop, thread)), metrics })
+    }
+
+    /// Where the metrics are: with the port that the system chose, if it was to.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 }
 
@@ -152,7 +160,7 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut incoming = Vec::with_capacity(MOST_AT_ONCE);
         loop {
-            let charges = tokio::select! {
+            let (charges, n_hosts) = tokio::select! {
                 // The tick first: whoever floods the channel must not keep this host from telling what it admits.
                 biased;
                 _ = ticks.tick() => {
@@ -160,7 +168,7 @@ impl Worker {
                     self.look(|usage| exchange.note(usage));
                     let tick = exchange.tick(now_ns());
                     tick.messages.into_iter().for_each(|message| link.send(message));
-                    tick.charges
+                    (tick.charges, exchange.hosts())
                 }
                 n = link.receive(&mut incoming, MOST_AT_ONCE) => {
                     if n == 0 {
@@ -174,11 +182,11 @@ impl Worker {
                             Incoming::TooLong => exchange.refused("too_long"),
                         }
                     }
-                    charges
+                    (charges, exchange.hosts())
                 }
             };
             if let (false, Some(follower)) = (charges.is_empty(), &self.numbers.follower) {
-                lock(follower).charge(&charges);
+                lock(follower).charge(&charges, n_hosts);
             }
         }
     }
@@ -186,8 +194,9 @@ impl Worker {
     /// Reads what was appended to the logs, counts what was admitted here, and shows what other hosts are to be told.
     fn look(&self, mut tell: impl FnMut(Usage)) {
         let Some(follower) = &self.numbers.follower else { return };
+        let mut follower = lock(follower);
         let mut admitted = lock(&self.numbers.admitted);
-        lock(follower).look(|seen| {
+        follower.look(|seen| {
             if !seen.admitted || seen.foreign {
                 return;
             }

@@ -18,7 +18,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use portcullis_limiter::clock::Beat;
+use portcullis_limiter::clock::{self, Beat};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -31,8 +31,8 @@ use rustix::{
 
 use super::folder::StateFolder;
 
-/// Time between beats, in nanoseconds.
-const INTERVAL_NS: i64 = 50_000_000;
+/// Time between beats.
+const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: clock::BEAT_NS.cast_signed() };
 /// Two looks at one clock so close together that a look at another between them belongs to both, in nanoseconds.
 const CLOSE_NS: u64 = 100_000;
 /// Attempts at that; the closest counts.
@@ -168,22 +168,30 @@ impl Heart {
             Some(last) => last.next(now.wall_ns, now.boot_ns),
             None => Beat::first(now.wall_ns, now.boot_ns),
         };
-        let moved = last.is_some_and(|last| last.offset_ns != beat.offset_ns);
+        let offset_ns = offset(&beat, now.wall_ns);
+        let moved = last.is_some_and(|last| offset(&last, now.wall_ns) != offset_ns);
         let beat = if closed { beat.closed() } else { beat };
         self.last = Some(beat);
-        self.seen.offset_ns.store(beat.offset_ns, Relaxed);
+        self.seen.offset_ns.store(offset_ns, Relaxed);
         if moved {
             self.seen.steps.fetch_add(1, Relaxed);
-            tracing::info!(offset_ns = beat.offset_ns, "the wall clock was set; limits go on as if it had not been");
+            tracing::info!(offset_ns, "the wall clock was set; limits go on as if it had not been");
         }
         // Only our part: the rest of the file is the guests'.
         file.write_all_at(&beat.encode(), 0)
     }
 }
 
+/// What a beat makes guests add to the wall clock, in nanoseconds.
+fn offset(beat: &Beat, wall_ns: u64) -> i64 {
+    // A closed beat is never held back.
+    let steady_ns = clock::steady(wall_ns, &beat.closed().encode()).steady_ns;
+    i64::try_from(i128::from(steady_ns) - i128::from(wall_ns)).unwrap_or(i64::MAX)
+}
+
 /// The last beat in the file, whoever wrote it; `None` if there is none that checks.
 fn read(file: &std::fs::File) -> io::Result<Option<Beat>> {
-    let mut bytes = [0; portcullis_limiter::clock::LEN];
+    let mut bytes = [0; clock::LEN];
     let mut n_read = 0;
     while let Some(rest) = bytes.get_mut(n_read..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, n_read as u64)? {
@@ -203,16 +211,15 @@ fn arm(timer: &OwnedFd) -> rustix::io::Result<()> {
 
 /// Waits for the next beat; whether it is the last.
 fn wait(stopped: &OwnedFd, timer: Option<&OwnedFd>) -> bool {
-    let interval = Timespec { tv_sec: 0, tv_nsec: INTERVAL_NS };
     let mut events = vec![PollFd::new(stopped, PollFlags::IN)];
     events.extend(timer.map(|timer| PollFd::from_borrowed_fd(timer.as_fd(), PollFlags::IN)));
-    match poll(&mut events, Some(&interval)) {
+    match poll(&mut events, Some(&INTERVAL)) {
         // A closed pipe hangs up.
         Ok(_) => events.first().is_some_and(|stopped| !stopped.revents().is_empty()),
         Err(Errno::INTR) => false,
         Err(_) => {
             // It cannot fail otherwise; if it does, not in a tight loop.
-            thread::sleep(std::time::Duration::from_nanos(INTERVAL_NS.unsigned_abs()));
+            thread::sleep(std::time::Duration::from_nanos(clock::BEAT_NS));
             false
         }
     }
@@ -307,12 +314,12 @@ mod tests {
         let beating = Beating::start(folder.clone()).unwrap();
         wait_for("a beat", &|| beat().is_some());
         let first = beat().unwrap();
-        wait_for("the next", &|| beat().is_some_and(|it| it.wall_ns > first.wall_ns));
+        wait_for("the next", &|| beat().is_some_and(|it| it.steady_ns() > first.steady_ns()));
         fs::remove_dir_all(folder.logs()).unwrap();
         wait_for("a new file", &|| beat().is_some());
-        assert!(beating.seen().is_written() && !beat().unwrap().closed);
+        assert!(beating.seen().is_written() && beat().is_some_and(|it| it != it.closed()));
         drop(beating);
-        assert!(beat().unwrap().closed);
+        assert!(beat().is_some_and(|it| it == it.closed()));
     }
 
     #[test]

@@ -10,15 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use portcullis_limiter::{clock::FILE_NAME as CLOCK, disk::FOLDER as LOGS};
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat, mkdirat, open, openat},
     process::geteuid,
 };
-
-/// The folder of the logs and the clock, in the state folder.
-pub const LOGS: &str = "limits";
-/// The clock's file in [`LOGS`].
-pub const CLOCK: &str = "clock";
 
 /// The state folder.
 #[derive(Debug, Clone)]
@@ -28,6 +24,11 @@ impl StateFolder {
     /// The folder at this path, which need not exist yet.
     pub fn new(path: &Path) -> Self {
         Self(path.to_owned())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The folder of the logs.

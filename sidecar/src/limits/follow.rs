@@ -10,14 +10,13 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use portcullis_limiter::{
-    Directory, Rule, clock,
-    disk::Disk,
-    store::BUCKETS,
-    tail::{Entry, Foreign, Seen, Tail},
-};
+use portcullis_limiter::{Entry, Foreign, Seen, Tail, clock, disk::Disk, store::BUCKETS};
 
-use super::{folder::StateFolder, message::Usage};
+use super::{folder::StateFolder, message::{Amount, Usage}};
+
+/// What the others can admit before they hear of each other: each its bucket, and the refill of this long, in nanoseconds.
+/// Generous, for a debt that is cut off would be admitted again; bounded, for one that somebody invents must end.
+const DEBT_NS: u64 = 2_000_000_000;
 
 /// The logs as they were when they were last looked at.
 pub struct Follower {
@@ -28,6 +27,15 @@ pub struct Follower {
     first: bool,
     errors: u64,
     complaint: Option<String>,
+}
+
+/// The time in two ways, in nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// As the logs have it.
+    pub steady_ns: u64,
+    /// As the calendar has it.
+    pub wall_ns: u64,
 }
 
 /// How much room the logs take.
@@ -46,7 +54,7 @@ pub struct Size {
 impl Follower {
     /// Follows the logs in this state folder. It need not exist.
     pub fn new(folder: StateFolder) -> Self {
-        let directory = Disk::new(folder.logs());
+        let directory = Disk::new(folder.path());
         Self { folder, directory, tails: BTreeMap::new(), first: true, errors: 0, complaint: None }
     }
 
@@ -75,16 +83,19 @@ impl Follower {
         }
     }
 
-    /// Adds what other hosts admitted.
-    pub fn charge(&mut self, usages: &[Usage]) {
-        let now_ns = self.now_ns();
+    /// Adds what other hosts admitted, of so many that there are, this one included.
+    pub fn charge(&mut self, usages: &[Usage], n_hosts: usize) {
+        if let Err(error) = self.folder.check_owner() {
+            return self.failed(&error.to_string());
+        }
+        let Now { steady_ns, .. } = self.now();
         let mut by_bucket: BTreeMap<u16, Vec<Foreign>> = BTreeMap::new();
         for usage in usages {
-            by_bucket.entry(bucket_of(usage.key)).or_default().push(foreign(usage));
+            by_bucket.entry(bucket_of(usage.key)).or_default().push(foreign(usage, n_hosts));
         }
         for (bucket, foreign) in by_bucket {
             let tail = self.tails.entry(bucket).or_insert_with(|| Tail::new(bucket));
-            if let Err(error) = tail.add_foreign(&self.directory, &foreign, now_ns) {
+            if let Err(error) = tail.add_foreign(&self.directory, &foreign, steady_ns) {
                 self.failed(&error.to_string());
             }
         }
@@ -95,13 +106,13 @@ impl Follower {
         self.tails.values().flat_map(Tail::entries)
     }
 
-    /// The time of the logs.
-    pub fn now_ns(&self) -> u64 {
+    /// What time it is.
+    pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
         // No clock is no beat: the wall clock, as for a guest.
         let file = fs::read(self.folder.clock()).unwrap_or_default();
-        clock::steady(wall_ns, &file).steady_ns
+        Now { steady_ns: clock::steady(wall_ns, &file).steady_ns, wall_ns }
     }
 
     /// How often a log could not be read or written.
@@ -109,7 +120,16 @@ impl Follower {
         self.errors
     }
 
-    /// How much room the logs take now.
+    /// The time in two ways, in nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// As the logs have it.
+    pub steady_ns: u64,
+    /// As the calendar has it.
+    pub wall_ns: u64,
+}
+
+/// How much room the logs take now.
     pub fn size(&self) -> Size {
         let mut size = Size::default();
         let mut folders = vec![self.folder.logs()];
@@ -150,6 +170,13 @@ fn buckets(logs: &PathBuf) -> io::Result<BTreeSet<u16>> {
     Ok(entries.filter_map(|entry| bucket(entry.file_name().to_str()?)).collect())
 }
 
-fn foreign(usage: &Usage) -> Foreign {
-    Foreign { key: usage.key, tag: usage.tag, rule: usage.amount.rule(), units: usage.units }
+fn foreign(usage: &Usage, n_hosts: usize) -> Foreign {
+    let debt_ns = match usage.amount {
+        Amount::Rate { interval_ns, burst } => {
+            let capacity = interval_ns.saturating_mul(burst.into());
+            capacity.saturating_add(DEBT_NS).saturating_mul(n_hosts as u64)
+        }
+        Amount::Quota { .. } => 0,
+    };
+    Foreign { key: usage.key, tag: usage.tag, rule: usage.amount.rule(), cost: usage.units, debt_ns }
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub const MAX_LEN: usize = 32 * 1024;
 /// Most usages in a message, so that it stays below [`MAX_LEN`].
 pub const MAX_USAGES: usize = 512;
-/// Longest window of a quota that is believed, in nanoseconds: a month, and a day for those who reckon otherwise.
-const LONGEST_WINDOW_NS: u64 = 32 * 86_400_000_000_000;
+/// Longest window of a quota, and longest time to fill a bucket, that is believed, in nanoseconds: somewhat more than a
+/// year. What is charged in a limit that somebody invents must be over some day.
+const LONGEST_NS: u64 = 400 * 86_400_000_000_000;
 
 /// How a message of this version begins: what it is, and the version.
 const MAGIC: [u8; 5] = *b"PCLU\x01";
@@ -105,9 +106,11 @@ impl Usage {
     fn is_sound(&self) -> bool {
         self.units > 0
             && match self.amount {
-                Amount::Rate { interval_ns, burst } => interval_ns > 0 && burst > 0,
+                Amount::Rate { interval_ns, burst } => {
+                    interval_ns.checked_mul(burst.into()).is_some_and(|it| (1..=LONGEST_NS).contains(&it))
+                }
                 Amount::Quota { units, begin_ns, end_ns } => {
-                    units > 0 && end_ns.checked_sub(begin_ns).is_some_and(|it| (1..=LONGEST_WINDOW_NS).contains(&it))
+                    units > 0 && end_ns.checked_sub(begin_ns).is_some_and(|it| (1..=LONGEST_NS).contains(&it))
                 }
             }
     }
@@ -160,12 +163,13 @@ mod tests {
         Usage { key: u64::MAX, tag: u32::MAX, amount, units }
     }
 
-    const RATE: Amount = Amount::Rate { interval_ns: u64::MAX, burst: u32::MAX };
+    const RATE: Amount = Amount::Rate { interval_ns: LONGEST_NS, burst: 1 };
 
     #[test]
     fn the_largest_message_is_within_the_bound_and_comes_back() {
         let quota = Amount::Quota { units: u64::MAX, begin_ns: u64::MAX - 1, end_ns: u64::MAX };
-        for amount in [RATE, quota] {
+        let fast = Amount::Rate { interval_ns: 1_000_000, burst: u32::MAX };
+        for amount in [RATE, fast, quota] {
             let sent = message(vec![usage(amount, u32::MAX); MAX_USAGES]);
             let bytes = sent.encode();
             assert!(bytes.len() <= MAX_LEN, "{}", bytes.len());
@@ -181,6 +185,7 @@ mod tests {
         let amounts = [
             Amount::Rate { interval_ns: 0, burst: 1 },
             Amount::Rate { interval_ns: 1, burst: 0 },
+            Amount::Rate { interval_ns: LONGEST_NS, burst: 2 },
             Amount::Quota { units: 0, begin_ns: 0, end_ns: 1 },
             Amount::Quota { units: 1, begin_ns: 1, end_ns: 1 },
             Amount::Quota { units: 1, begin_ns: 0, end_ns: u64::MAX },

@@ -102,9 +102,9 @@ impl Collector for Numbered {
         let Numbers { names, follower, admitted, clock, exchange } = &*self.0;
         if let Some(follower) = follower {
             let follower = lock(follower);
-            let now_ns = follower.now_ns();
+            let now = follower.now();
             let mut keys: BTreeMap<u32, u64> = BTreeMap::new();
-            for entry in follower.entries().filter(|entry| entry.standing(now_ns).reset_ns > 0) {
+            for entry in follower.entries().filter(|entry| entry.is_live(now.steady_ns)) {
                 *keys.entry(entry.tag).or_default() += 1;
             }
             let mut admitted = lock(admitted);

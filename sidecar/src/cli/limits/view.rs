@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::limits::{Follower, Names};
 
+/// What keys are called for which a bucket had no room.
+const SHARED: &str = "(all others)";
+
 /// All keys at one time.
 pub(super) struct View {
     /// When, by the logs' time, in nanoseconds.
@@ -44,15 +47,15 @@ pub(super) struct Row {
 impl View {
     /// The keys whose bucket is not full.
     pub(super) fn of(follower: &Follower, names: &Names) -> Self {
-        let now_ns = follower.now_ns();
+        let now = follower.now();
         let mut known = HashMap::new();
-        let row = |entry: portcullis_limiter::tail::Entry| {
-            let standing = entry.standing(now_ns);
+        let row = |entry: portcullis_limiter::Entry| {
+            let standing = entry.standing(now.steady_ns, now.wall_ns);
             let limit: &String = known.entry(entry.tag).or_insert_with(|| names.of(entry.tag));
-            (standing.reset_ns > 0).then(|| Row {
+            entry.is_live(now.steady_ns).then(|| Row {
                 limit: limit.clone(),
                 key: format!("{:016x}", entry.key),
-                label: entry.label.as_deref().map(printable),
+                label: if entry.shared { Some(SHARED.to_owned()) } else { entry.label.as_deref().map(printable) },
                 allowed: allowed(&entry.rule),
                 capacity: capacity(&entry.rule),
                 remaining: standing.remaining,
@@ -62,7 +65,7 @@ impl View {
             })
         };
         let rows = follower.entries().filter_map(row).collect();
-        let mut view = Self { now_ns, rows };
+        let mut view = Self { now_ns: now.steady_ns, rows };
         view.sort();
         view
     }
