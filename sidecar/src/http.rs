@@ -37,15 +37,17 @@ pub trait Report: Send + Sync + 'static {
 
 /// A place to listen at, taken at once so that a wrong address is an error at the start.
 pub struct Endpoint {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
     /// Takes the address.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener })
     }
 
     /// Where it listens: with the port that the system chose, if it was to.
@@ -53,13 +55,14 @@ impl Endpoint {
         self.listener.local_addr()
     }
 
-    /// Answers for ever.
-    pub async fn serve(self, report: Arc<dyn Report>) -> Infallible {
+    /// Answers for ever; an error is one of the start.
+    pub async fn serve(self, report: Arc<dyn Report>) -> io::Result<Infallible> {
+        let listener = TcpListener::from_std(self.listener)?;
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             // Never closed, so always granted.
             let place = places.clone().acquire_owned().await;
-            let Ok((stream, _)) = self.listener.accept().await else {
+            let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
@@ -120,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_what_it_has_and_says_what_it_has_not() {
-        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = endpoint.address().unwrap();
         tokio::spawn(endpoint.serve(Arc::new(Fixed)));
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

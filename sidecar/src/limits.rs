@@ -62,7 +62,7 @@ pub struct Limits {
 struct Worker {
     numbers: Arc<Numbers>,
     link: Option<config::RedisConfig>,
-    endpoint: Option<MetricsConfig>,
+    endpoint: Option<Endpoint>,
 }
 
 // === impl Limits ===
@@ -77,7 +77,7 @@ impl Limits {
         let folder = limits.map(|limits| StateFolder::new(&limits.state));
         let beating = folder.clone().map(Beating::start).transpose()?;
         let link = limits.and_then(|limits| limits.redis.clone());
-        let endpoint = metrics.cloned();
+        let endpoint = metrics.map(|metrics| Endpoint::bind(metrics.listen)).transpose()?;
         if link.is_none() && endpoint.is_none() {
             return Ok(Self { beating, worker: None, metrics: None });
         }
@@ -93,18 +93,17 @@ impl Limits {
             clock: beating.as_ref().map(|beating| beating.seen().clone()),
             others: others.transpose()?,
         });
-        let worker = Worker { numbers, link, endpoint };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let endpoint = worker.endpoint.as_ref().map(|it| runtime.block_on(Endpoint::bind(it.listen))).transpose()?;
         let metrics = endpoint.as_ref().map(Endpoint::address).transpose()?;
         if let Some(address) = metrics {
             tracing::info!(%address, "metrics");
         }
+        let worker = Worker { numbers, link, endpoint };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("limits".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = worker.run(endpoint) => {}
+                    () = worker.run() => {}
                     // Dropped is as good as sent.
                     _ = stopped => {}
                 }
@@ -134,9 +133,13 @@ impl Drop for Limits {
 // === impl Worker ===
 
 impl Worker {
-    async fn run(self, endpoint: Option<Endpoint>) {
-        if let Some(endpoint) = endpoint {
-            tokio::spawn(endpoint.serve(Arc::new(self.numbers.clone())));
+    async fn run(mut self) {
+        if let Some(endpoint) = self.endpoint.take() {
+            let report = Arc::new(self.numbers.clone());
+            tokio::spawn(async move {
+                let Err(error) = endpoint.serve(report).await;
+                tracing::error!(%error, "there are no metrics");
+            });
         }
         match (&self.link, &self.numbers.others) {
             (Some(config), Some(others)) => {
