@@ -27,6 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use portcullis_limiter::Seen;
 use tokio::{
     sync::oneshot,
     time::{MissedTickBehavior, interval},
@@ -36,6 +37,7 @@ use self::{
     beat::Beating,
     config::{LimitsConfig, MetricsConfig},
     exchange::Exchange,
+    follow::Now,
     link::{Incoming, Link},
     message::{Amount, Usage},
     metrics::{Numbers, Others, lock},
@@ -155,7 +157,7 @@ impl Worker {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.look(|_| {});
+            self.look(|_, _| {});
         }
     }
 
@@ -169,7 +171,7 @@ impl Worker {
                 biased;
                 _ = ticks.tick() => {
                     let mut exchange = lock(exchange);
-                    self.look(|usage| exchange.note(usage));
+                    self.look(|seen, steady_ns| note(&mut exchange, seen, steady_ns));
                     let tick = exchange.tick(now_ns());
                     tick.messages.into_iter().for_each(|message| link.send(message));
                     (tick.charges, exchange.hosts())
@@ -195,20 +197,30 @@ impl Worker {
         }
     }
 
-    /// Reads what was appended to the logs, counts what was admitted here, and shows what other hosts are to be told.
-    fn look(&self, mut tell: impl FnMut(Usage)) {
+    /// Reads what was appended to the logs, counts what was admitted here, and shows it, with the logs' time.
+    fn look(&self, mut show: impl FnMut(&Seen, u64)) {
         let Some(follower) = &self.numbers.follower else { return };
         let mut follower = lock(follower);
         let mut admitted = lock(&self.numbers.admitted);
+        let Now { steady_ns, .. } = follower.now();
         follower.look(|seen| {
-            if !seen.admitted || seen.foreign {
-                return;
-            }
-            admitted.add(seen.tag, seen.cost.into());
-            if let (true, Some(amount)) = (seen.global, Amount::of(seen.rule)) {
-                tell(Usage { key: seen.key, tag: seen.tag, amount, units: seen.cost });
+            if seen.admitted && !seen.foreign {
+                admitted.add(seen.tag, seen.cost.into());
+                show(seen, steady_ns);
             }
         });
+    }
+}
+
+/// What other hosts are to be told of a charge that was admitted here. After a long pause of this process most of it is
+/// worth nothing to them any more: callers would be refused for what they did long ago.
+fn note(exchange: &mut Exchange, seen: &Seen, steady_ns: u64) {
+    let (true, Some(amount)) = (seen.global, Amount::of(seen.rule)) else { return };
+    // What is told in sum has no time.
+    if seen.t_ns > 0 && steady_ns.saturating_sub(seen.t_ns) > exchange::STALE_NS {
+        exchange.dropped("stale");
+    } else {
+        exchange.note(Usage { key: seen.key, tag: seen.tag, amount, units: seen.cost });
     }
 }
 
@@ -235,5 +247,31 @@ fn more_descriptors() {
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "few files can be open at once; some limits may not be followed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_limiter::Rule;
+
+    fn seen(t_ns: u64) -> Seen {
+        let rule = Rule::Rate { interval_ns: 1_000_000, burst: 5 };
+        Seen { key: 1, tag: 2, rule, cost: 3, admitted: true, global: true, t_ns, foreign: false }
+    }
+
+    #[test]
+    fn only_fresh_charges_of_global_limits_that_can_be_told_are_told() {
+        let told = |seen: &Seen| {
+            let mut exchange = Exchange::new(1, config::StoreDown::Local, 1);
+            note(&mut exchange, seen, 5_000_000_000);
+            exchange.tick(0);
+            exchange.counts().told_units
+        };
+        assert_eq!(told(&seen(4_500_000_000)), 3);
+        assert_eq!(told(&seen(0)), 3, "told in sum");
+        assert_eq!(told(&seen(3_900_000_000)), 0);
+        assert_eq!(told(&Seen { global: false, ..seen(5_000_000_000) }), 0);
+        assert_eq!(told(&Seen { rule: Rule::Concurrency { units: 9, lease_ns: 9 }, ..seen(5_000_000_000) }), 0);
     }
 }

@@ -127,7 +127,7 @@ impl Exchange {
     /// Units that were just admitted here.
     pub(super) fn note(&mut self, usage: Usage) {
         if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&usage.key) {
-            *self.counts.dropped.entry("too_many").or_default() += 1;
+            self.dropped("too_many");
             return;
         }
         self.pending
@@ -184,6 +184,11 @@ impl Exchange {
     /// A message that never got as far as being read.
     pub(super) fn refused(&mut self, why: &'static str) {
         *self.counts.refused.entry(why).or_default() += 1;
+    }
+
+    /// A usage that is not told.
+    pub(super) fn dropped(&mut self, why: &'static str) {
+        *self.counts.dropped.entry(why).or_default() += 1;
     }
 
     /// Whether the message is neither said twice nor late.

@@ -78,8 +78,12 @@ enum LinkError {
     Transport(#[from] io::Error),
     #[error("{0}")]
     Redis(#[from] redis::RedisError),
-    #[error("`#insecure` is not supported: name the authority in caFile")]
-    Insecure,
+}
+
+/// Where to.
+struct Target {
+    tls: bool,
+    info: ConnectionInfo,
 }
 
 struct Worker {
@@ -183,7 +187,7 @@ impl Worker {
 
 impl RedisConfig {
     /// Where to, as the configuration and its files say now.
-    fn target(&self) -> Result<ConnectionInfo, LinkError> {
+    fn target(&self) -> Result<Target, LinkError> {
         let read = |path: &std::path::Path| {
             let text = std::fs::read_to_string(path);
             text.map(|text| text.trim().to_owned()).map_err(|error| LinkError::File(path.display().to_string(), error))
@@ -191,29 +195,31 @@ impl RedisConfig {
         let Self { url, url_file, password_file, .. } = self;
         let from_file = url_file.as_deref().map(read).transpose()?;
         let url = from_file.or_else(|| url.clone()).unwrap_or_default();
-        let target = url.as_str().into_connection_info()?;
-        if matches!(target.addr(), redis::ConnectionAddr::TcpTls { insecure: true, .. }) {
-            return Err(LinkError::Insecure);
-        }
+        // The crate reads such a URL only if TLS is its own.
+        let rest = url.strip_prefix("rediss://").or_else(|| url.strip_prefix("valkeys://"));
+        let plain = rest.map(|rest| format!("redis://{rest}"));
+        let tls = plain.is_some();
+        let target = plain.unwrap_or(url).as_str().into_connection_info()?;
         // Who we are is of no use to the server, and would be one command more that its user must be allowed.
         let mut settings = target.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = password_file.as_deref().map(read).transpose()? {
             settings = settings.set_password(password);
         }
-        Ok(target.set_redis_settings(settings))
+        Ok(Target { tls, info: target.set_redis_settings(settings) })
     }
 }
 
 /// Both connections, and what must be polled for the second to work.
 async fn connect<'a>(
     config: &'a RedisConfig,
-    target: &'a ConnectionInfo,
+    target: &'a Target,
 ) -> Result<(PubSubStream, MultiplexedConnection, impl Future<Output = ()> + 'a), LinkError> {
-    let (settings, roots) = (target.redis_settings(), config.ca_file.as_deref());
-    let mut listener = PubSub::new(settings, stream::open(target.addr(), roots).await?).await?;
+    let settings = target.info.redis_settings();
+    let tls = if target.tls { Some(stream::tls(config.ca_file.as_deref())?) } else { None };
+    let open = || stream::open(target.info.addr(), tls.as_ref());
+    let mut listener = PubSub::new(settings, open().await?).await?;
     listener.subscribe(&config.channel).await?;
-    let stream = stream::open(target.addr(), roots).await?;
-    let (connection, driver) = MultiplexedConnection::new(settings, stream).await?;
+    let (connection, driver) = MultiplexedConnection::new(settings, open().await?).await?;
     Ok((listener.into_on_message(), connection, driver))
 }
 

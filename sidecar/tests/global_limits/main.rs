@@ -181,3 +181,23 @@ fn a_server_with_users_is_reached_with_a_password_from_a_file() {
     std::fs::write(file.path(), "s3cret\n").unwrap();
     host.wait_for("store_up", |up| up == 1);
 }
+
+#[test]
+fn a_server_with_tls_is_believed_only_if_the_named_authority_vouches_for_it() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let Some(server) = RedisServer::with_tls(&certificate.pem(), &key.serialize_pem()) else { return };
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (good, bad) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(good.path(), certificate.pem()).unwrap();
+    std::fs::write(bad.path(), other.cert.pem()).unwrap();
+    let host = |authority: &std::path::Path| {
+        Host::start_with(|redis| {
+            redis.url = Some(server.tls_url());
+            redis.ca_file = Some(authority.to_owned());
+        })
+    };
+    let (believes, doubts) = (host(good.path()), host(bad.path()));
+    believes.wait_for("store_up", |up| up == 1);
+    assert_eq!(doubts.metric("store_connections_total"), 0);
+}

@@ -1,7 +1,8 @@
 //! A Redis of the test's own, on a socket in a folder of its own, so that no port can be taken.
 
 use std::{
-    env,
+    env, fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -13,29 +14,52 @@ pub(crate) struct RedisServer {
     program: PathBuf,
     folder: tempfile::TempDir,
     child: Option<Child>,
+    /// Where it speaks TLS.
+    tls_port: Option<u16>,
 }
 
 impl RedisServer {
     /// One for a test, or `None` after a printed skip where it may be missing.
     pub(crate) fn for_test() -> Option<Self> {
+        let mut server = Self::prepared()?;
+        server.start();
+        Some(server)
+    }
+
+    /// One that speaks TLS too, with a certificate and its key (PEM).
+    pub(crate) fn with_tls(certificate: &str, key: &str) -> Option<Self> {
+        let mut server = Self::prepared()?;
+        fs::write(server.folder.path().join("cert.pem"), certificate).unwrap();
+        fs::write(server.folder.path().join("key.pem"), key).unwrap();
+        // A port that was free a moment ago.
+        server.tls_port = Some(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+        server.start();
+        Some(server)
+    }
+
+    fn prepared() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!(
                 "SKIPPED, nothing was tested: missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)"
             );
             return None;
         };
-        let mut server = Self { program, folder: tempfile::tempdir().unwrap(), child: None };
-        server.start();
-        Some(server)
+        Some(Self { program, folder: tempfile::tempdir().unwrap(), child: None, tls_port: None })
     }
 
     /// Starts it, empty, and waits until it answers.
     pub(crate) fn start(&mut self) {
-        let child = Command::new(&self.program)
+        let mut server = Command::new(&self.program);
+        if let Some(port) = self.tls_port {
+            let files = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem", "--tls-ca-cert-file", "cert.pem"];
+            server
+                .args(["--bind", "127.0.0.1", "--tls-auth-clients", "no", "--tls-port", &port.to_string()])
+                .args(files);
+        }
+        let child = server
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(self.socket())
-            .arg("--dir")
-            .arg(self.folder.path())
+            .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -70,6 +94,11 @@ impl RedisServer {
     /// Where it is.
     pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
+    }
+
+    /// Where it speaks TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        format!("rediss://localhost:{}", self.tls_port.unwrap())
     }
 
     /// Where it is, for a user.

@@ -39,16 +39,15 @@ pub(super) struct Counted<T> {
     n_read: usize,
 }
 
-/// Connects; `authorities` are certificates of those that may vouch for a TLS server.
-pub(super) async fn open(address: &ConnectionAddr, authorities: Option<&Path>) -> io::Result<Counted<Box<dyn Bytes>>> {
-    let stream: Box<dyn Bytes> = match address {
-        ConnectionAddr::Tcp(host, port) => Box::new(tcp(host, *port).await?),
-        ConnectionAddr::TcpTls { host, port, .. } => {
+/// Connects, by TLS if there is a connector for it.
+pub(super) async fn open(address: &ConnectionAddr, tls: Option<&TlsConnector>) -> io::Result<Counted<Box<dyn Bytes>>> {
+    let stream: Box<dyn Bytes> = match (address, tls) {
+        (ConnectionAddr::Tcp(host, port), None) => Box::new(tcp(host, *port).await?),
+        (ConnectionAddr::Tcp(host, port), Some(tls)) => {
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
-            let connector = TlsConnector::from(Arc::new(tls(authorities)?));
-            Box::new(connector.connect(name, tcp(host, *port).await?).await?)
+            Box::new(tls.connect(name, tcp(host, *port).await?).await?)
         }
-        ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        (ConnectionAddr::Unix(path), None) => Box::new(UnixStream::connect(path).await?),
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "this kind of address is not supported")),
     };
     Ok(Counted::new(stream))
@@ -60,7 +59,8 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn tls(authorities: Option<&Path>) -> io::Result<ClientConfig> {
+/// TLS with servers for which an authority vouches: one of the certificates (PEM) in the file, else one of the system's.
+pub(super) fn tls(authorities: Option<&Path>) -> io::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = authorities {
         let at = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
@@ -77,7 +77,7 @@ fn tls(authorities: Option<&Path>) -> io::Result<ClientConfig> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
 // === impl Counted ===
@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn without_an_authority_no_server_is_believed() {
         let empty = tempfile::NamedTempFile::new().unwrap();
-        assert!(tls(Some(empty.path())).unwrap_err().to_string().contains("caFile"));
-        tls(Some(Path::new("/nowhere/ca.pem"))).unwrap_err();
+        let refused = |path: &Path| tls(Some(path)).err().unwrap().to_string();
+        assert!(refused(empty.path()).contains("caFile"));
+        assert!(refused(Path::new("/nowhere/ca.pem")).contains("/nowhere/ca.pem"));
     }
 }
