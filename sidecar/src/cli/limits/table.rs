@@ -13,8 +13,8 @@ const SCARCE: f64 = 0.1;
 const COLUMNS: [(&str, bool); 6] =
     [("LIMIT", false), ("KEY", false), ("ALLOWED", false), ("LEFT", true), ("ADMITTED/S", true), ("FULL IN", true)];
 
-/// The table, at most `n_rows` keys of it.
-pub(super) fn render(view: &View, n_rows: usize, colour: bool) -> String {
+/// The table, at most `n_rows` keys of it, its lines cut at `width` characters.
+pub(super) fn render(view: &View, n_rows: usize, width: usize, colour: bool) -> String {
     let shown = view.rows.get(..n_rows.min(view.rows.len())).unwrap_or_default();
     let cells: Vec<[String; 6]> = shown.iter().map(cells).collect();
     let mut widths = COLUMNS.map(|(name, _)| name.len());
@@ -29,7 +29,7 @@ pub(super) fn render(view: &View, n_rows: usize, colour: bool) -> String {
             // Writing to a string does not fail.
             let _ = if is_number { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:width$}  ") };
         }
-        line.trim_end().to_owned()
+        line.trim_end().chars().take(width).collect::<String>()
     };
     let mut text = line(COLUMNS.map(|(name, _)| name)) + "\n";
     for (row, cells) in shown.iter().zip(&cells) {

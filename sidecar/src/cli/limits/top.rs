@@ -74,14 +74,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 fn print(args: &Args, view: &View, terminal: bool, colour: bool) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    let n_rows = args.rows.unwrap_or_else(|| if terminal { fitting() } else { ROWS });
+    let (fitting, width) = if terminal { room() } else { (ROWS, usize::MAX) };
+    let n_rows = args.rows.unwrap_or(fitting);
     if args.json {
         let rows = view.rows.get(..n_rows.min(view.rows.len())).unwrap_or_default();
         let value = serde_json::json!({ "timeNs": view.now_ns, "keys": view.rows.len(), "rows": rows });
         writeln!(stdout, "{value}")?;
         return Ok(stdout.flush()?);
     }
-    let text = table::render(view, n_rows, colour);
+    let text = table::render(view, n_rows, width, colour);
     if terminal && !args.once {
         // To the top, each line to its end, and the rest of the screen: no flicker.
         write!(stdout, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
@@ -94,8 +95,11 @@ fn print(args: &Args, view: &View, terminal: bool, colour: bool) -> anyhow::Resu
     Ok(stdout.flush()?)
 }
 
-/// Keys for which the terminal has room, besides the heading, the line of those that are left out, and the cursor's.
-fn fitting() -> usize {
-    let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
-    if rows == 0 { TERMINAL_ROWS } else { rows }.saturating_sub(3).max(1)
+/// Keys for which the terminal has room, besides the heading, the line of those that are left out, and the cursor's; and
+/// the characters of a line.
+fn room() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    let (rows, columns) = size.map_or((0, 0), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
+    let rows = if rows == 0 { TERMINAL_ROWS } else { rows };
+    (rows.saturating_sub(3).max(1), if columns == 0 { usize::MAX } else { columns })
 }
