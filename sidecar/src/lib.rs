@@ -3,6 +3,7 @@
 //! ```text
 //!  manifests ──► kube::Cluster ──► sync::desired ──► registrations ──► sync::routes ──► gate ──► Traefik's file
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
+//!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
 //! Pure modules (`sync`, `gate`) hold the decisions; `documents`, `publish` and `run` do the reading, writing and waiting.
@@ -12,7 +13,9 @@ pub mod cli;
 pub mod config;
 pub mod documents;
 pub mod gate;
+pub mod http;
 pub mod kube;
+pub mod limits;
 pub mod policy;
 pub mod publish;
 pub mod run;
