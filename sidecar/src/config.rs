@@ -6,6 +6,7 @@ use portcullis_policy::{Action, PolicySettings};
 use serde::Deserialize;
 
 use crate::{
+    consul::ConsulConfig,
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
 };
@@ -25,6 +26,9 @@ pub struct Config {
     /// How services become registrations.
     #[serde(default)]
     pub sync: SyncOptions,
+    /// The Consul that is kept in step (default: none; nothing is written anywhere else than to files).
+    #[serde(default)]
+    pub consul: Option<ConsulConfig>,
 }
 
 /// Where policy is read.
@@ -121,6 +125,12 @@ impl Config {
             [&mut config.manifests, &mut config.policy.directory, &mut config.snapshot.file, &mut config.gate.file]
         {
             *place = base.join(&*place);
+        }
+        if let Some(consul) = &mut config.consul {
+            consul.resolve(base);
+            if !(1..=100).contains(&consul.max_removal_percent) {
+                return Err(invalid("consul: maxRemovalPercent is 1 to 100".to_owned()));
+            }
         }
         if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));

@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    consul::{Follower, Wanted},
     gate,
     kube::Cluster,
     policy,
@@ -35,6 +36,7 @@ const LOOK: Duration = Duration::from_millis(500);
 struct State {
     config: Config,
     policy: Option<Policy>,
+    consul: Option<Follower>,
     complaints: Complaints,
 }
 
@@ -64,7 +66,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let wake = Arc::new(Notify::new());
     let mut watches = [Watch::start(&config.manifests, &wake), Watch::start(&config.policy.directory, &wake)];
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut state = State { config, policy: None, complaints: Complaints::default() };
+    let follower = config.consul.as_ref().map(|consul| Follower::start(consul, &config.sync)).transpose()?;
+    let mut state = State { config, policy: None, consul: follower, complaints: Complaints::default() };
     tracing::info!(
         manifests = %state.config.manifests.display(),
         policy = %state.config.policy.directory.display(),
@@ -79,6 +82,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
+    }
+    if let Some(consul) = state.consul.take() {
+        consul.stop().await;
     }
     tracing::info!("stopped; the gateway goes on with the last good policy");
     Ok(())
@@ -134,6 +140,10 @@ impl State {
         let notes = desired.notes.iter().chain(&notes);
         self.complaints
             .services(notes.map(|note| (note.severity == sync::Severity::Error, note.to_string())).collect());
+        if let Some(consul) = &self.consul {
+            let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
+            consul.want(Wanted { registrations: desired.registrations.clone(), source_is_empty });
+        }
         if publish::text(&self.config.gate.file, &gate::render(&routes, &self.config.gate))? {
             tracing::info!(services = routes.len(), instances = desired.registrations.len(), "gate written");
         }

@@ -14,7 +14,7 @@ pub(super) const WEIGHT: &str = "consul.hashicorp.com/service-weight";
 pub(super) const EXPOSURE: &str = "portcullis.io/exposure";
 
 /// Go's `strconv.ParseBool`, which consul-k8s and Traefik use.
-pub(super) fn go_bool(text: &str) -> Option<bool> {
+pub(crate) fn go_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

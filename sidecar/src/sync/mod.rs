@@ -27,9 +27,11 @@ mod select;
 mod subject;
 mod tags;
 
+pub(crate) use annotations::go_bool;
 pub use desired::{Desired, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
+pub(crate) use meta::{CLUSTER as CLUSTER_MARK, SOURCE as SOURCE_MARK};
 pub use note::{Note, Severity};
-pub use options::{OptionsError, SyncOptions};
+pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, RegisteredService, Registration, Weights};
 pub use routes::{Route, RouterSpec, Server, routes};
