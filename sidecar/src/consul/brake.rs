@@ -69,7 +69,8 @@ mod tests {
 
     fn difference(added: usize, removed: usize) -> Difference {
         let change = |kind| InstanceChange { node: "n".to_owned(), service: LiveService::default(), check: None, kind };
-        let instances = std::iter::repeat_n(change(Kind::Add), added).chain(std::iter::repeat_n(change(Kind::Remove), removed));
+        let instances =
+            std::iter::repeat_n(change(Kind::Add), added).chain(std::iter::repeat_n(change(Kind::Remove), removed));
         let service = ServiceChange { service: "web".to_owned(), instances: instances.collect() };
         Difference { services: vec![service], ..Difference::default() }
     }

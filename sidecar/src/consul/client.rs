@@ -1,9 +1,6 @@
 //! The few calls to Consul's HTTP API that the sync needs, each bounded in time and size.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -31,7 +28,6 @@ pub struct Client {
     base: reqwest::Url,
     token: Token,
     datacenter: Option<String>,
-    writes: AtomicU64,
 }
 
 /// A list or object with the index to wait on for its next change.
@@ -106,20 +102,11 @@ impl Client {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(fault)?;
-        Ok(Self { http, base, token, datacenter, writes: AtomicU64::new(0) })
-    }
-
-    /// How many writing calls were made.
-    pub fn n_writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
+        Ok(Self { http, base, token, datacenter })
     }
 
     /// Reads something whole; an answer that the token may not see as a whole is an error.
-    pub async fn get<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        query: &[(&str, &str)],
-    ) -> Result<Answer<T>, ConsulError> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<Answer<T>, ConsulError> {
         self.read(path, self.request(Method::GET, path)?.query(query).timeout(PATIENCE)).await
     }
 
@@ -144,7 +131,6 @@ impl Client {
         query: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Option<T>, ConsulError> {
-        self.writes.fetch_add(1, Ordering::Relaxed);
         let request = self.request(Method::PUT, path)?.query(query).body(body).timeout(PATIENCE);
         let response = request.send().await.map_err(|error| ConsulError::connection(path, &error))?;
         decode(path, response).await
@@ -153,10 +139,8 @@ impl Client {
     /// Applies operations together, if the fence still holds. Returns the Raft index, 0 if Consul names none.
     pub async fn txn(&self, fence: &Fence, operations: &[Operation]) -> Result<u64, TxnError> {
         const AT: &str = "/v1/txn";
-        let mut body =
-            vec![json!({"KV": {"Verb": "check-session", "Key": fence.key, "Session": fence.session}})];
+        let mut body = vec![json!({"KV": {"Verb": "check-session", "Key": fence.key, "Session": fence.session}})];
         body.extend(operations.iter().map(Operation::to_json));
-        self.writes.fetch_add(1, Ordering::Relaxed);
         let request = self.request(Method::PUT, AT).map_err(TxnError::Failed)?.json(&body).timeout(PATIENCE);
         let lost = |error: reqwest::Error| TxnError::Failed(ConsulError::connection(AT, &error));
         let response = request.send().await.map_err(lost)?;
@@ -180,7 +164,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ConsulError> {
-        let url = self.base.join(path).map_err(|error| ConsulError::standing(path, error.to_string(), "a fault of ours"))?;
+        let url =
+            self.base.join(path).map_err(|error| ConsulError::standing(path, error.to_string(), "a fault of ours"))?;
         let mut request = self.http.request(method, url);
         if let Some(datacenter) = &self.datacenter {
             request = request.query(&[("dc", datacenter)]);

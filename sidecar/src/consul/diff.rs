@@ -178,7 +178,7 @@ fn updated(registration: &Registration, node: &LiveNode, present: &LiveService) 
     })
 }
 
-fn wanted_service(registration: &Registration, modify_index: u64) -> LiveService {
+pub(super) fn wanted_service(registration: &Registration, modify_index: u64) -> LiveService {
     let service = &registration.service;
     LiveService {
         id: service.id.clone(),
@@ -193,7 +193,7 @@ fn wanted_service(registration: &Registration, modify_index: u64) -> LiveService
     }
 }
 
-fn wanted_check(registration: &Registration) -> LiveCheck {
+pub(super) fn wanted_check(registration: &Registration) -> LiveCheck {
     let check = &registration.check;
     LiveCheck {
         check_id: check.check_id.clone(),

@@ -57,7 +57,8 @@ impl ConsulError {
 
     /// A list that the token may not see as a whole.
     pub(super) fn filtered(at: &str) -> Self {
-        let hint = "the token needs node_prefix \"\" and service_prefix \"\" read; what is hidden would look like removed";
+        let hint =
+            "the token needs node_prefix \"\" and service_prefix \"\" read; what is hidden would look like removed";
         Self::standing(at, "Consul has left out of the answer what the token may not see", hint)
     }
 

@@ -4,7 +4,7 @@
 //! that one change costs one transaction and no reading; any doubt throws it away, and everything is read again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use super::{
     brake::{Hold, brake},
     client::{Client, Fence, TxnError},
     config::ConsulConfig,
-    diff::{Difference, Kind, diff},
+    diff::{Difference, Kind, ServiceChange, diff},
     drift::Drift,
     error::ConsulError,
     live::{Live, Scope},
@@ -62,7 +62,7 @@ struct Task {
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     fence: Option<Fence>,
     /// By service: what Consul did not take. It is not asked again until it is something else.
-    refused: BTreeMap<String, (Vec<Operation>, String)>,
+    refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
     backoff: Duration,
 }
@@ -240,7 +240,8 @@ impl Task {
                 }
             }
             match self.apply(fence, &difference, &mut live).await {
-                Ok(()) => {}
+                Ok(0) => {}
+                Ok(transactions) => say_written(&difference, transactions),
                 Err(TxnError::NotLeader) => return Ok(Passed::NotLeader),
                 Err(TxnError::Failed(error)) => return Err(error),
                 Err(TxnError::Stale(why) | TxnError::Refused(why)) => {
@@ -248,7 +249,6 @@ impl Task {
                     continue;
                 }
             }
-            self.said_written(&difference);
             let left = diff(&wanted.registrations, &live, &self.scope);
             *known = Some(live);
             self.refused.retain(|name, _| left.services.iter().any(|it| it.service == *name));
@@ -265,34 +265,39 @@ impl Task {
         Err(ConsulError::passing("/v1/txn", format!("others write the same instances: {stale}"), "tried again"))
     }
 
-    /// Writes a difference. On an error, what is known of the catalog is no longer true.
-    async fn apply(&mut self, fence: &Fence, difference: &Difference, live: &mut Live) -> Result<(), TxnError> {
-        let mut waiting: std::collections::VecDeque<_> = transactions(difference).into();
+    /// Writes a difference; returns how many transactions Consul took. On an error, what is known of the catalog is no
+    /// longer true.
+    async fn apply(&mut self, fence: &Fence, difference: &Difference, live: &mut Live) -> Result<usize, TxnError> {
+        let mut asked = difference.clone();
+        asked.services.retain(|change| self.refused.get(&change.service).is_none_or(|(refused, _)| refused != change));
+        let (mut waiting, mut n_taken) = (VecDeque::from(transactions(&asked)), 0);
         while let Some(transaction) = waiting.pop_front() {
             let Transaction { services, operations } = &transaction;
-            if let [name] = services.as_slice()
-                && self.refused.get(name).is_some_and(|(refused, _)| refused == operations)
-            {
-                continue;
-            }
             match self.client.txn(fence, operations).await {
-                Ok(index) => live.apply(operations, index),
-                Err(TxnError::Refused(why)) => match services.as_slice() {
-                    [] => return Err(TxnError::Failed(ConsulError::standing("/v1/txn", why, "see Consul's own log"))),
-                    [name] => drop(self.refused.insert(name.clone(), (operations.clone(), why))),
-                    // One of them is at fault: each for itself.
-                    _ => {
-                        let mine = difference.services.iter().filter(|it| services.contains(&it.service));
-                        for change in mine.rev() {
+                Ok(index) => {
+                    live.apply(operations, index);
+                    n_taken += 1;
+                }
+                Err(TxnError::Refused(why)) if services.is_empty() => {
+                    return Err(TxnError::Failed(ConsulError::standing("/v1/txn", why, "see Consul's own log")));
+                }
+                Err(TxnError::Refused(why)) => {
+                    let is_alone = services.len() == 1;
+                    let changes = asked.services.iter().rev().filter(|it| services.contains(&it.service));
+                    for change in changes {
+                        if is_alone {
+                            self.refused.insert(change.service.clone(), (change.clone(), why.clone()));
+                        } else {
+                            // One of them is at fault: each for itself.
                             let alone = Difference { services: vec![change.clone()], ..Difference::default() };
                             transactions(&alone).into_iter().rev().for_each(|it| waiting.push_front(it));
                         }
                     }
-                },
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(n_taken)
     }
 
     /// Whether a person has let these removals pass; else what to do for it. The permission holds once.
@@ -301,9 +306,7 @@ impl Task {
         let path = format!("/v1/kv/{key}");
         let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
         if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {
-            return Ok(Err(format!(
-                "{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}"
-            )));
+            return Ok(Err(format!("{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}")));
         }
         match self.client.txn(fence, &[Operation::DeleteKey { key }]).await {
             Ok(_) => {
@@ -314,13 +317,10 @@ impl Task {
             Err(_) => Err(ConsulError::passing("/v1/txn", "the permission could not be taken", "tried again")),
         }
     }
+}
 
-    fn said_written(&self, difference: &Difference) {
-        if difference.is_empty() {
-            return;
-        }
-        let (added, removed) = difference.n_added_and_removed();
-        let updated = difference.instances().filter(|it| matches!(it.kind, Kind::Update(_))).count();
-        tracing::info!(added, updated, removed, writes = self.client.n_writes(), "Consul is brought in step");
-    }
+fn say_written(difference: &Difference, transactions: usize) {
+    let (added, removed) = difference.n_added_and_removed();
+    let updated = difference.instances().filter(|it| matches!(it.kind, Kind::Update(_))).count();
+    tracing::info!(transactions, added, updated, removed, "written to Consul");
 }

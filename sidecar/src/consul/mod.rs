@@ -18,10 +18,13 @@ pub mod follow;
 pub mod live;
 mod lock;
 pub mod operation;
+#[cfg(test)]
+mod properties;
 pub mod read;
 mod said;
 pub mod transactions;
 
+pub use brake::brake;
 pub use client::Client;
 pub use config::ConsulConfig;
 pub use diff::{Difference, diff};

@@ -1,5 +1,7 @@
 //! One operation of a transaction (`PUT /v1/txn`), in our words and in Consul's.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::live::{LiveCheck, LiveNode, LiveService};
@@ -68,15 +70,32 @@ impl Operation {
                 "Weights": {"Passing": service.weights.passing, "Warning": service.weights.warning},
                 "ModifyIndex": service.modify_index,
             }}}),
-            Self::DeleteService { node, service } => json!({"Service": {"Verb": "delete-cas", "Node": node, "Service": {
-                "ID": service.id, "Service": service.service, "ModifyIndex": service.modify_index,
-            }}}),
+            Self::DeleteService { node, service } => {
+                json!({"Service": {"Verb": "delete-cas", "Node": node, "Service": {
+                    "ID": service.id, "Service": service.service, "ModifyIndex": service.modify_index,
+                }}})
+            }
             Self::DeleteKey { key } => json!({"KV": {"Verb": "delete", "Key": key}}),
             // The service's name is what Consul judges the token by.
             Self::SetCheck { node, check, kind } => json!({"Check": {"Verb": "set", "Check": {
                 "Node": node, "CheckID": check.check_id, "Name": check.name, "Status": check.status,
                 "Output": check.output, "ServiceID": check.service_id, "ServiceName": check.service_name, "Type": kind,
             }}}),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    /// One line for people: what happens to a node, as an instance's change shows itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetNode { name, node } if node.modify_index == 0 => write!(f, "+ node {name} {}", node.address),
+            Self::SetNode { name, node } => write!(f, "~ node {name} {}", node.address),
+            Self::DeleteNode { name, .. } => write!(f, "- node {name}"),
+            Self::SetService { node, service } => write!(f, "set {} on {node}", service.id),
+            Self::DeleteService { node, service } => write!(f, "delete {} on {node}", service.id),
+            Self::SetCheck { node, check, .. } => write!(f, "check {} on {node}", check.check_id),
+            Self::DeleteKey { key } => write!(f, "delete {key}"),
         }
     }
 }

@@ -45,7 +45,9 @@ pub fn transactions(difference: &Difference) -> Vec<Transaction> {
             continue;
         }
         match &mut packed {
-            Some((open, bytes)) if open.operations.len() + whole.n() + FENCE <= PACKED && *bytes + whole.bytes <= MAX_BYTES => {
+            Some((open, bytes))
+                if open.operations.len() + whole.n() + FENCE <= PACKED && *bytes + whole.bytes <= MAX_BYTES =>
+            {
                 open.services.extend(names);
                 open.operations.extend(whole.operations);
                 *bytes += whole.bytes;
@@ -68,15 +70,15 @@ pub fn transactions(difference: &Difference) -> Vec<Transaction> {
 /// that go while there is room, and new ones join them.
 fn units(change: &ServiceChange) -> Vec<Unit> {
     let of = |wanted: fn(&Kind) -> bool| change.instances.iter().filter(move |it| wanted(&it.kind));
-    let additions = of(|kind| *kind == Kind::Add).map(|it| Unit::new([set(it), check(it)].into_iter().flatten().collect()));
+    let additions =
+        of(|kind| *kind == Kind::Add).map(|it| Unit::new([set(it), check(it)].into_iter().flatten().collect()));
     let settings = of(|kind| matches!(kind, Kind::Update(parts) if parts != &["check"])).filter_map(set);
     let checks = of(|kind| matches!(kind, Kind::Update(_))).filter_map(check);
-    let removals = of(|kind| *kind == Kind::Remove).map(|it| Operation::DeleteService {
-        node: it.node.clone(),
-        service: Box::new(it.service.clone()),
-    });
+    let removals = of(|kind| *kind == Kind::Remove)
+        .map(|it| Operation::DeleteService { node: it.node.clone(), service: Box::new(it.service.clone()) });
     let single = |operation| Unit::new(vec![operation]);
-    let tags_change = change.instances.iter().any(|it| matches!(&it.kind, Kind::Update(parts) if parts.contains(&"tags")));
+    let tags_change =
+        change.instances.iter().any(|it| matches!(&it.kind, Kind::Update(parts) if parts.contains(&"tags")));
     if tags_change {
         settings.chain(removals).map(single).chain(additions).chain(checks.map(single)).collect()
     } else {
