@@ -1,7 +1,7 @@
 //! A real Consul as the registry that the sidecar writes to: one server with its data on disk, so that it can be restarted.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::certificates::Authority;
 use crate::client::{self, Client, Connection};
 use crate::ports;
 use crate::process::{Process, Start};
@@ -22,6 +23,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Registry {
     start: Start,
     http: SocketAddr,
+    https: SocketAddr,
+    authority: PathBuf,
     token: Option<String>,
     process: Option<Process>,
 }
@@ -30,7 +33,11 @@ impl Registry {
     /// Starts a server with its files below `folder`. With a token, that is the management token, and whoever has none may
     /// do nothing.
     pub async fn start(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
-        let http = ports::free()?;
+        let (http, https) = (ports::free()?, ports::free()?);
+        let authority = Authority::new("registry")?;
+        let certificate = authority.server(&["127.0.0.1", "localhost"])?.write(folder, "consul")?;
+        let authority_file = folder.join("consul-ca.pem");
+        std::fs::write(&authority_file, authority.pem()).context("writing the authority's certificate")?;
         let mut configuration = json!({
             "node_name": "server",
             "server": true,
@@ -40,9 +47,10 @@ impl Registry {
             "client_addr": "127.0.0.1",
             "disable_update_check": true,
             "log_level": "warn",
+            "tls": {"https": {"ca_file": authority_file, "cert_file": certificate, "key_file": certificate}},
             "performance": {"raft_multiplier": 1},
             "ports": {
-                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": -1, "dns": -1, "serf_wan": -1,
+                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": -1, "serf_wan": -1,
                 "serf_lan": ports::free()?.port(), "server": ports::free()?.port(),
             },
         });
@@ -59,7 +67,8 @@ impl Registry {
             directory: folder.to_owned(),
             log: folder.join("consul.log"),
         };
-        let mut registry = Registry { start, http, token: token.map(str::to_owned), process: None };
+        let mut registry =
+            Registry { start, http, https, authority: authority_file, token: token.map(str::to_owned), process: None };
         registry.resume().await?;
         Ok(registry)
     }
@@ -67,6 +76,16 @@ impl Registry {
     /// `host:port` of its HTTP API.
     pub fn address(&self) -> String {
         self.http.to_string()
+    }
+
+    /// The same with TLS.
+    pub fn tls_address(&self) -> String {
+        format!("https://{}", self.https)
+    }
+
+    /// The certificate of who has signed Consul's.
+    pub fn authority(&self) -> &Path {
+        &self.authority
     }
 
     /// Kills it; its data stays.

@@ -55,14 +55,16 @@ impl Manifests<'_> {
 
 const SHOP: Manifests<'_> = Manifests { services: &["web", "db"], nodes: 3, tags: "a" };
 
-/// A sidecar's folder whose configuration names this Consul; `manifests` may be another sidecar's.
+/// A sidecar's folder whose configuration names this Consul, with more keys of `consul`, and `sync`. All share the manifests of
+/// the one called `first`.
 fn layout(folder: &Path, name: &str, registry: &Registry, more: &Value) -> Layout {
     let layout = Layout::new(&folder.join(name)).unwrap();
-    let mut consul = json!({"address": registry.address()});
+    let (mut consul, mut more) = (json!({"address": registry.address()}), more.clone());
+    let sync = more.as_object_mut().unwrap().remove("sync").unwrap_or(json!({}));
     consul.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let configuration = json!({
         "manifests": "../first/kubernetes", "policy": {"directory": "./policy"},
-        "snapshot": {"file": layout.snapshot()}, "gate": {"file": layout.gate()}, "consul": consul,
+        "snapshot": {"file": layout.snapshot()}, "gate": {"file": layout.gate()}, "consul": consul, "sync": sync,
     });
     fs::write(layout.configuration(), configuration.to_string()).unwrap();
     layout
@@ -272,6 +274,97 @@ async fn an_emptied_source_removes_nothing_until_a_person_lets_it() {
     wait_for_instances(&registry, 0).await;
     let key = registry.get("/v1/kv/portcullis/sync/kubernetes/allow-removal").await;
     assert!(key.is_err(), "the permission holds once: {key:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_their_own_come_and_go_with_the_option_and_no_instance_is_missing_meanwhile() {
+    let Some(parts) = RegistryParts::for_test() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(&parts.consul, folder.path(), None).await.unwrap();
+    let per_node = layout(folder.path(), "first", &registry, &json!({"sync": {"consulNodes": "perNode"}}));
+    SHOP.write(&per_node);
+    let sidecar = Sidecar::start(&parts.sidecar, &per_node).await.unwrap();
+    let web = || async { registry.get("/v1/catalog/service/web").await.unwrap().as_array().unwrap().clone() };
+    wait_for("the instances", PATIENCE, || async { web().await.len() == 3 }).await;
+    let found = web().await;
+    assert_eq!((&found[0]["Node"], &found[0]["Address"]), (&json!("k8s-sync-kubernetes-n0"), &json!("192.0.2.1")));
+    assert!(in_step(&parts, &per_node).0);
+
+    // The address of a node changes; so does its Consul node.
+    let text = SHOP.text().replace("192.0.2.1\"", "192.0.2.99\"");
+    fs::write(per_node.manifests().join("all.json"), text).unwrap();
+    wait_for("the address", PATIENCE, || async { web().await[0]["Address"] == "192.0.2.99" }).await;
+    drop(sidecar);
+
+    let synthetic = layout(folder.path(), "second", &registry, &json!({}));
+    let watched = async {
+        loop {
+            let places: std::collections::BTreeSet<_> =
+                web().await.iter().map(|it| it["ServiceAddress"].to_string()).collect();
+            assert_eq!(places.len(), 3, "{places:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let changed = async {
+        let _sidecar = Sidecar::start(&parts.sidecar, &synthetic).await.unwrap();
+        wait_for("the end of the nodes", TAKEOVER, || async {
+            registry.get("/v1/catalog/nodes").await.unwrap().as_array().unwrap().len() == 2
+        })
+        .await;
+    };
+    tokio::select! {
+        () = watched => {}
+        () = changed => {}
+    }
+    assert!(in_step(&parts, &synthetic).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consul_is_reached_by_tls_only_if_its_certificate_is_verified() {
+    let Some(parts) = RegistryParts::for_test() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(&parts.consul, folder.path(), None).await.unwrap();
+    let trusting = json!({"address": registry.tls_address(), "caFile": registry.authority()});
+    let trusting = layout(folder.path(), "first", &registry, &trusting);
+    SHOP.write(&trusting);
+    let doubting = layout(folder.path(), "second", &registry, &json!({"address": registry.tls_address()}));
+    let (holds, text) = in_step(&parts, &doubting);
+    assert!(!holds && text.contains("certificate"), "{text}");
+    let _sidecar = Sidecar::start(&parts.sidecar, &trusting).await.unwrap();
+    wait_for_instances(&registry, 6).await;
+    assert!(in_step(&parts, &trusting).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_dead_mans_check_instances_turn_critical_after_the_last_sidecar_and_come_back_with_the_next() {
+    let Some(parts) = RegistryParts::for_test() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(&parts.consul, folder.path(), None).await.unwrap();
+    let with = layout(folder.path(), "first", &registry, &json!({"deadManSeconds": 10}));
+    let without = layout(folder.path(), "second", &registry, &json!({}));
+    SHOP.write(&with);
+    let passing = || async { registry.get("/v1/health/service/web?passing").await.unwrap().as_array().unwrap().len() };
+    let has_check = || async {
+        let checks = registry.get("/v1/health/node/k8s-sync").await.unwrap();
+        checks.as_array().unwrap().iter().any(|it| it["CheckID"] == "portcullis-alive-kubernetes")
+    };
+    let sidecar = Sidecar::start(&parts.sidecar, &with).await.unwrap();
+    wait_for("the check", PATIENCE, has_check).await;
+    // Longer than twice the session's life: it is renewed.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(22) {
+        assert_eq!(passing().await, 3);
+        sleep(Duration::from_millis(100)).await;
+    }
+    drop(sidecar);
+    let took = wait_for("critical", TAKEOVER, || async { passing().await == 0 }).await;
+    say(&format!("critical {took:?} after the last sidecar was killed"));
+    let sidecar = Sidecar::start(&parts.sidecar, &with).await.unwrap();
+    wait_for("passing again", TAKEOVER, || async { passing().await == 3 }).await;
+    drop(sidecar);
+    let _sidecar = Sidecar::start(&parts.sidecar, &without).await.unwrap();
+    wait_for("the end of the check", TAKEOVER, || async { !has_check().await }).await;
+    assert_eq!(passing().await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

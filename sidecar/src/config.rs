@@ -127,10 +127,8 @@ impl Config {
             *place = base.join(&*place);
         }
         if let Some(consul) = &mut config.consul {
+            consul.validate(&config.sync).map_err(|what| invalid(format!("consul: {what}")))?;
             consul.resolve(base);
-            if !(1..=100).contains(&consul.max_removal_percent) {
-                return Err(invalid("consul: maxRemovalPercent is 1 to 100".to_owned()));
-            }
         }
         if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));

@@ -53,6 +53,9 @@ struct Fake {
     has_old: bool,
 }
 
+const REFUSED: &str = "Failed to parse body";
+const DEPOSED: &str = r#"{"Results": null, "Errors": [{"OpIndex": 0, "What": "failed session check"}]}"#;
+
 type Shared = Arc<Mutex<Fake>>;
 
 async fn serve(listener: TcpListener, fake: Shared) {
@@ -85,27 +88,26 @@ async fn request(stream: &mut TcpStream) -> Option<(String, String, Vec<u8>)> {
 async fn answer(mut stream: TcpStream, fake: Shared) {
     let Some((method, path, body)) = request(&mut stream).await else { return };
     let fault = fake.lock().unwrap().fault;
-    let (mut status, mut headers, mut text) = (200, String::new(), healthy(&method, &path, &body, &fake, fault));
+    let whole = healthy(&method, &path, &body, &fake, fault);
     if path.contains("index=1&") || path.ends_with("index=1") {
         // A blocking query.
         sleep(Duration::from_millis(300)).await;
     }
-    match fault {
-        Fault::Broken if method == "GET" => (status, text) = (500, "No cluster leader".to_owned()),
-        Fault::Forbidden => (status, text) = (403, "ACL not found".to_owned()),
-        Fault::Filtered if method == "GET" => headers = "X-Consul-Results-Filtered-By-ACLs: true\r\n".to_owned(),
-        Fault::Garbage if method == "GET" => text = "{\"Node\": nul".to_owned(),
-        Fault::Shape if method == "GET" => text = "[[1]]".to_owned(),
-        Fault::Page => text = "<html>Welcome</html>".to_owned(),
-        Fault::Silent if path.starts_with("/v1/catalog") => sleep(WATCHED * 2).await,
-        _ => {}
+    if fault == Fault::Silent && path.starts_with("/v1/catalog") {
+        sleep(WATCHED * 2).await;
     }
-    if text == "refused" {
-        (status, text) = (400, "Failed to parse body".to_owned());
-    } else if text == "deposed" {
-        status = 409;
-        text = json!({"Results": null, "Errors": [{"OpIndex": 0, "What": "failed session check"}]}).to_string();
-    }
+    let (status, text) = match (fault, method.as_str()) {
+        (Fault::Broken, "GET") => (500, "No cluster leader"),
+        (Fault::Forbidden, _) => (403, "ACL not found"),
+        (Fault::Garbage, "GET") => (200, "{\"Node\": nul"),
+        (Fault::Shape, "GET") => (200, "[[1]]"),
+        (Fault::Page, _) => (200, "<html>Welcome</html>"),
+        _ if whole == REFUSED => (400, REFUSED),
+        _ if whole == DEPOSED => (409, DEPOSED),
+        _ => (200, whole.as_str()),
+    };
+    let filtered = fault == Fault::Filtered && method == "GET";
+    let headers = if filtered { "X-Consul-Results-Filtered-By-ACLs: true\r\n" } else { "" };
     let length = if fault == Fault::Torn { text.len() + 10 } else { text.len() };
     let head = format!(
         "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nX-Consul-Index: 1\r\nconnection: close\r\n{headers}\r\n"
@@ -130,10 +132,10 @@ fn healthy(method: &str, path: &str, body: &[u8], fake: &Shared, fault: Fault) -
         fake.transactions.push(operations.clone());
         let text = operations.to_string();
         if fault == Fault::Deposed {
-            return "deposed".to_owned();
+            return DEPOSED.to_owned();
         }
         if fault == Fault::Refuses && text.contains("\"bad\"") {
-            return "refused".to_owned();
+            return REFUSED.to_owned();
         }
         fake.has_old &= !text.contains("delete-cas");
         return json!({"Results": [], "Errors": null}).to_string();

@@ -8,6 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use super::error::ConsulError;
+use crate::sync::{ConsulNodes, SyncOptions};
 
 /// Where Consul's HTTP API is when nobody says so.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8500";
@@ -30,6 +31,8 @@ pub struct ConsulConfig {
     pub datacenter: Option<String>,
     /// Of our instances, how many a pass may remove before it waits for a person, in per cent; 100 is no limit (default: 50).
     pub max_removal_percent: u8,
+    /// With this, Consul turns the synthetic node critical once nobody has kept it for so long, up to twice (default: never).
+    pub dead_man_seconds: Option<u32>,
     /// Say what would change and write nothing (default: no).
     pub dry_run: bool,
 }
@@ -71,12 +74,28 @@ impl Default for ConsulConfig {
             ca_file: None,
             datacenter: None,
             max_removal_percent: 50,
+            dead_man_seconds: None,
             dry_run: false,
         }
     }
 }
 
 impl ConsulConfig {
+    /// What types alone do not guarantee: the faulty key with what it allows.
+    pub(crate) fn validate(&self, options: &SyncOptions) -> Result<(), &'static str> {
+        if !(1..=100).contains(&self.max_removal_percent) {
+            return Err("maxRemovalPercent is 1 to 100");
+        }
+        match self.dead_man_seconds {
+            Some(_) if options.consul_nodes == ConsulNodes::PerNode => {
+                Err("deadManSeconds needs consulNodes: synthetic")
+            }
+            // Consul's limits of a session.
+            Some(seconds) if !(10..=86_400).contains(&seconds) => Err("deadManSeconds is 10 to 86400"),
+            _ => Ok(()),
+        }
+    }
+
     /// Files are relative to the configuration file.
     pub(crate) fn resolve(&mut self, base: &Path) {
         for file in [&mut self.token_file, &mut self.ca_file].into_iter().flatten() {

@@ -55,23 +55,19 @@ impl Drift {
         self.not_before = Instant::now() + PAUSE.max(took * PAUSE_PER_READ);
     }
 
-    /// Returns when something has changed since the last time; at once for the first time. May be dropped and called again.
+    /// Returns when something has changed since the last time, or when nobody can tell, because a query failed; at once for
+    /// the first time. May be dropped and called again.
     pub(super) async fn moved(&mut self, client: &Client) {
         tokio::time::sleep_until(self.not_before).await;
-        loop {
-            let outcome = tokio::select! {
-                outcome = self.services.moved(client) => outcome,
-                outcome = self.checks.moved(client) => outcome,
-            };
-            match outcome {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "the watch on Consul's catalog failed");
-                    // The index may belong to a state that is gone.
-                    (self.services.index, self.checks.index) = (0, 0);
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
+        let outcome = tokio::select! {
+            outcome = self.services.moved(client) => outcome,
+            outcome = self.checks.moved(client) => outcome,
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "the watch on Consul's catalog failed");
+            // The index may belong to a state that is gone.
+            (self.services.index, self.checks.index) = (0, 0);
+            tokio::time::sleep(RETRY).await;
         }
     }
 }

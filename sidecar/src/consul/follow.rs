@@ -18,6 +18,7 @@ use super::{
     diff::{Difference, Kind, ServiceChange, diff},
     drift::Drift,
     error::ConsulError,
+    heartbeat,
     live::{Live, Scope},
     lock,
     operation::Operation,
@@ -157,9 +158,10 @@ impl Task {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
         self.refused.clear();
-        let client = Arc::clone(&self.client);
+        let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
             () = lock::keep(&client, &fence) => {}
+            () = heartbeat::keep(&client, &scope, seconds) => {}
             () = self.work(Some(&fence)) => {}
         }
         tracing::warn!("the lock is lost");

@@ -15,6 +15,7 @@ pub mod diff;
 mod drift;
 mod error;
 pub mod follow;
+mod heartbeat;
 pub mod live;
 mod lock;
 pub mod operation;

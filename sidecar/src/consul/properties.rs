@@ -163,7 +163,9 @@ proptest! {
         let difference = diff(&wanted, &live, &scope());
         let all = transactions(&difference);
         let (mut now, mut last) = (live.clone(), live.clone());
-        all.iter().for_each(|transaction| last.apply(&transaction.operations, 100));
+        for transaction in &all {
+            last.apply(&transaction.operations, 100);
+        }
         // An instance that takes another name leaves its old service with the new one's transaction.
         let renamed = |it: &&InstanceChange| matches!(&it.kind, Kind::Update(parts) if parts.contains(&"name"));
         let old_name = |it: &InstanceChange| live.nodes[&it.node].services[&it.service.id].service.clone();

@@ -71,8 +71,8 @@ pub fn transactions(difference: &Difference) -> Vec<Transaction> {
 fn units(change: &ServiceChange) -> Vec<Unit> {
     let of = |wanted: fn(&Kind) -> bool| change.instances.iter().filter(move |it| wanted(&it.kind));
     let additions =
-        of(|kind| *kind == Kind::Add).map(|it| Unit::new([set(it), check(it)].into_iter().flatten().collect()));
-    let settings = of(|kind| matches!(kind, Kind::Update(parts) if parts != &["check"])).filter_map(set);
+        of(|kind| *kind == Kind::Add).map(|it| Unit::new(std::iter::once(set(it)).chain(check(it)).collect()));
+    let settings = of(|kind| matches!(kind, Kind::Update(parts) if parts != &["check"])).map(set);
     let checks = of(|kind| matches!(kind, Kind::Update(_))).filter_map(check);
     let removals = of(|kind| *kind == Kind::Remove)
         .map(|it| Operation::DeleteService { node: it.node.clone(), service: Box::new(it.service.clone()) });
@@ -86,8 +86,8 @@ fn units(change: &ServiceChange) -> Vec<Unit> {
     }
 }
 
-fn set(change: &InstanceChange) -> Option<Operation> {
-    Some(Operation::SetService { node: change.node.clone(), service: Box::new(change.service.clone()) })
+fn set(change: &InstanceChange) -> Operation {
+    Operation::SetService { node: change.node.clone(), service: Box::new(change.service.clone()) }
 }
 
 fn check(change: &InstanceChange) -> Option<Operation> {
