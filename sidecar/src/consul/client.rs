@@ -242,3 +242,24 @@ async fn error_text(mut response: Response) -> String {
     }
     String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts of Consul 1.22.0.
+    #[test]
+    fn what_consul_says_of_a_transaction_is_told_apart() {
+        let judged = |op_index, what: &str| judge(&[TxnFault { op_index, what: what.to_owned() }]);
+        let lock = "failed session check for key \"portcullis/l\", current session \"791d\" != \"zzz\"";
+        assert_eq!(judged(0, lock), TxnError::NotLeader);
+        assert_eq!(judged(0, "failed session check for key \"portcullis/l\", doesn't exist"), TxnError::NotLeader);
+        for text in ["failed to set node \"k8s-sync\", index is stale", "Missing node registration"] {
+            assert_eq!(judged(1, text), TxnError::Stale(text.to_owned()));
+        }
+        assert_eq!(judged(1, "Invalid service meta"), TxnError::Refused("Invalid service meta".to_owned()));
+        let denied =
+            judged(1, "Permission denied: token with AccessorID 'x' lacks permission 'service:write' on \"web\"");
+        assert!(matches!(denied, TxnError::Failed(error) if !error.transient && error.hint.contains("token")));
+    }
+}

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::{
     brake::{Hold, brake},
@@ -203,6 +207,7 @@ impl Task {
         self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
     }
 
+    /// One look: what differs is written, what must wait is told. Without a fence nothing is written.
     async fn pass(
         &mut self,
         fence: Option<&Fence>,
@@ -214,12 +219,7 @@ impl Task {
         for _ in 0..ROUNDS {
             let mut live = match known.take() {
                 Some(live) => live,
-                None => {
-                    let start = tokio::time::Instant::now();
-                    let live = read::live(&self.client, &self.scope, &wanted.registrations).await?;
-                    drift.was_read(start.elapsed());
-                    live
-                }
+                None => self.read(wanted, drift).await?,
             };
             let mut difference = diff(&wanted.registrations, &live, &self.scope);
             let mut lines: BTreeSet<String> = difference.conflicts.iter().map(ToString::to_string).collect();
@@ -227,8 +227,8 @@ impl Task {
             let mut hold = brake(&difference, owned, wanted.source_is_empty, self.config.max_removal_percent);
             let Some(fence) = fence else {
                 lines.extend(hold.iter().map(ToString::to_string));
-                lines.extend(difference.instances().map(|it| format!("dry run, not written: {it}")));
                 self.said.lines(lines);
+                self.said.would(difference.instances().map(ToString::to_string).collect());
                 *known = Some(live);
                 return Ok(Passed::InStep);
             };
@@ -265,6 +265,13 @@ impl Task {
             }
         }
         Err(ConsulError::passing("/v1/txn", format!("others write the same instances: {stale}"), "tried again"))
+    }
+
+    async fn read(&self, wanted: &Wanted, drift: &mut Drift) -> Result<Live, ConsulError> {
+        let start = Instant::now();
+        let live = read::live(&self.client, &self.scope, &wanted.registrations).await?;
+        drift.was_read(start.elapsed());
+        Ok(live)
     }
 
     /// Writes a difference; returns how many transactions Consul took. On an error, what is known of the catalog is no

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 pub(super) struct Said {
     fault: Option<String>,
     lines: BTreeSet<String>,
+    would: BTreeSet<String>,
 }
 
 impl Said {
@@ -24,6 +25,14 @@ impl Said {
         if self.fault.take().is_some() {
             tracing::info!("Consul can be read and written again");
         }
+    }
+
+    /// What a dry run would write.
+    pub(super) fn would(&mut self, lines: BTreeSet<String>) {
+        for line in lines.difference(&self.would) {
+            tracing::info!("dry run, not written: {line}");
+        }
+        self.would = lines;
     }
 
     /// Everything that waits for a person.
