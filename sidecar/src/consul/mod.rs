@@ -5,7 +5,7 @@
 //!                    ▲                                 │
 //!        live ◄──── read ◄── drift (something moved)   └─► live, carried on
 //! ```
-//! Pure: [`live`], [`diff`], [`brake`], [`operation`], [`transactions`]. [`follow`] is the task that runs them.
+//! Pure: [`live`], [`mod@diff`], [`mod@brake`], [`operation`], [`transactions`]. [`follow`] is the task that runs them.
 //! Only Community Edition's fields are sent; a namespace or a partition would be refused.
 
 pub mod brake;
