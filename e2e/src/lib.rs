@@ -26,6 +26,7 @@ pub mod parts;
 pub mod pattern;
 pub mod ports;
 pub mod process;
+pub mod registry;
 pub mod report;
 pub mod sidecar;
 pub mod solo;

@@ -38,10 +38,7 @@ impl Parts {
             .or_else(|| on_path("traefik"))
             .or_else(|| cache().and_then(|cache| existing(cache.join(format!("traefik-{TRAEFIK_VERSION}/traefik")))));
         let plugin = from_environment("PORTCULLIS_WASM").or_else(|| existing(root.join("dist/plugin.wasm")));
-        let sidecar = from_environment("PORTCULLIS_BIN").or_else(|| {
-            let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-            newest([target.join("release/portcullis"), target.join("debug/portcullis")])
-        });
+        let sidecar = sidecar(&root);
         match (traefik, plugin, sidecar) {
             (Some(traefik), Some(plugin), Some(sidecar)) => Ok(Parts { traefik, plugin, sidecar }),
             (traefik, plugin, sidecar) => {
@@ -89,12 +86,8 @@ pub struct Mesh {
 impl Mesh {
     /// Finds both; the error names what lacks and what would supply it.
     pub fn find() -> Result<Mesh> {
-        let find = |variable: &str, name: &str, version: &str| {
-            let cached = || cache().and_then(|it| existing(it.join(format!("{name}-{version}")).join(name)));
-            from_environment(variable).or_else(|| on_path(name)).or_else(cached)
-        };
-        let consul = find("CONSUL", "consul", CONSUL_VERSION);
-        let envoy = find("ENVOY", "envoy", ENVOY_VERSION);
+        let consul = tool("CONSUL", "consul", CONSUL_VERSION);
+        let envoy = tool("ENVOY", "envoy", ENVOY_VERSION);
         match (consul, envoy) {
             (Some(consul), Some(envoy)) => Ok(Mesh { consul, envoy }),
             (None, Some(_)) => bail!("missing: consul (variable CONSUL, or `cargo xtask tools`)"),
@@ -110,6 +103,47 @@ impl Mesh {
     pub fn for_test() -> Option<Mesh> {
         or_skip(Mesh::find())
     }
+}
+
+/// The files of a registry and of what writes to it.
+#[derive(Debug, Clone)]
+pub struct RegistryParts {
+    /// The `consul` binary.
+    pub consul: PathBuf,
+    /// The sidecar's binary.
+    pub sidecar: PathBuf,
+}
+
+impl RegistryParts {
+    /// Finds both; the error names what lacks and what would supply it.
+    pub fn find() -> Result<RegistryParts> {
+        let consul = tool("CONSUL", "consul", CONSUL_VERSION);
+        Ok(RegistryParts {
+            consul: consul.context("missing: consul (variable CONSUL, or `cargo xtask tools`)")?,
+            sidecar: sidecar(&root())
+                .context("missing: the sidecar (variable PORTCULLIS_BIN, or `cargo build -p portcullis`)")?,
+        })
+    }
+
+    /// For a test: the parts, or `None` after a printed skip where they may be missing.
+    ///
+    /// # Panics
+    /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
+    pub fn for_test() -> Option<RegistryParts> {
+        or_skip(RegistryParts::find())
+    }
+}
+
+fn sidecar(root: &Path) -> Option<PathBuf> {
+    from_environment("PORTCULLIS_BIN").or_else(|| {
+        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        newest([target.join("release/portcullis"), target.join("debug/portcullis")])
+    })
+}
+
+fn tool(variable: &str, name: &str, version: &str) -> Option<PathBuf> {
+    let cached = || cache().and_then(|it| existing(it.join(format!("{name}-{version}")).join(name)));
+    from_environment(variable).or_else(|| on_path(name)).or_else(cached)
 }
 
 /// What was found, or a printed skip where it may be missing.

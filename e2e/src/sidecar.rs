@@ -123,6 +123,11 @@ impl Sidecar {
         Ok(sidecar)
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Memory and processor time.
     pub fn usage(&self) -> Result<Usage> {
         self.process.usage()

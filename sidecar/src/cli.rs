@@ -66,6 +66,13 @@ enum Outcome {
     DoesNotHold,
 }
 
+impl Outcome {
+    /// Holds if both do.
+    fn and(self, other: Self) -> Self {
+        if self == Self::Holds { other } else { self }
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     // clap answers wrong arguments itself, with exit code 2.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown};
 use crate::{
+    consul::ConsulConfig,
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
 };
@@ -32,6 +33,9 @@ pub struct Config {
     /// Where the sidecar's numbers can be had (default: nowhere).
     #[serde(default)]
     pub metrics: Option<MetricsConfig>,
+    /// The Consul that is kept in step (default: none; nothing is written anywhere else than to files).
+    #[serde(default)]
+    pub consul: Option<ConsulConfig>,
 }
 
 /// Where policy is read.
@@ -130,6 +134,10 @@ impl Config {
             *place = base.join(&*place);
         }
         config.limits.as_mut().map_or(Ok(()), |limits| limits.resolve(base)).map_err(invalid)?;
+        if let Some(consul) = &mut config.consul {
+            consul.validate(&config.sync).map_err(|what| invalid(format!("consul: {what}")))?;
+            consul.resolve(base);
+        }
         if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
         }

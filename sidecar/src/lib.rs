@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!  manifests ──► kube::Cluster ──► sync::desired ──► registrations ──► sync::routes ──► gate ──► Traefik's file
+//!                                                   └─────────► consul ──────────► Consul's catalog
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
-//! Pure modules (`sync`, `gate`) hold the decisions; `documents`, `publish` and `run` do the reading, writing and waiting.
+//! Pure modules (`sync`, `gate`, most of `consul`) hold the decisions; `documents`, `publish`, `consul::follow` and `run` do the reading, writing and waiting.
 //! Every command in [`cli`] is a thin use of the same modules, so what `plan` or `explain` shows is what `run` does.
 
 pub mod cli;
 pub mod config;
+pub mod consul;
 pub mod documents;
 pub mod gate;
 pub mod http;

@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    consul::{Follower, Wanted},
     gate,
     kube::Cluster,
     limits::{Limits, Names},
@@ -37,6 +38,7 @@ const LOOK: Duration = Duration::from_millis(500);
 struct State {
     config: Config,
     policy: Option<Policy>,
+    consul: Option<Follower>,
     complaints: Complaints,
     /// What the limits in force are called, for the metrics.
     names: Arc<Names>,
@@ -71,7 +73,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let names = Arc::new(Names::default());
     let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone())
         .context("starting what belongs to limits and metrics")?;
-    let mut state = State { config, policy: None, complaints: Complaints::default(), names };
+    let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &config.sync)).transpose()?;
+    let mut state = State { config, policy: None, consul, complaints: Complaints::default(), names };
     tracing::info!(
         manifests = %state.config.manifests.display(),
         policy = %state.config.policy.directory.display(),
@@ -86,6 +89,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
+    }
+    if let Some(consul) = state.consul.take() {
+        consul.stop().await;
     }
     drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");
@@ -143,6 +149,10 @@ impl State {
         let notes = desired.notes.iter().chain(&notes);
         self.complaints
             .services(notes.map(|note| (note.severity == sync::Severity::Error, note.to_string())).collect());
+        if let Some(consul) = &self.consul {
+            let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
+            consul.want(Wanted { registrations: desired.registrations.clone(), source_is_empty });
+        }
         if publish::text(&self.config.gate.file, &gate::render(&routes, &self.config.gate))? {
             tracing::info!(services = routes.len(), instances = desired.registrations.len(), "gate written");
         }

@@ -10,6 +10,7 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
+    consul::{self, Client, ConsulConfig, Scope, Wanted},
     kube::Cluster,
     sources::SourceErrors,
     sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// Print a JSON array in the shape of Consul's catalog register payload
     #[arg(long)]
     json: bool,
+    /// Compare with the Consul of the configuration, or of CONSUL_HTTP_ADDR, and print what would change there
+    #[arg(long, conflicts_with = "json")]
+    diff: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -43,6 +47,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     // Conflicts between services are seen only when the gate's routes are made.
     let (_, conflicts) = routes(&desired.registrations);
     let outcome = report_notes(desired.notes.iter().chain(&conflicts));
+    if args.diff {
+        let consul = config.and_then(|config| config.consul).unwrap_or_default();
+        let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
+        let wanted = Wanted { registrations: desired.registrations, source_is_empty };
+        return Ok(outcome.and(compare(&consul, &Scope::new(&options), &wanted)?));
+    }
     if args.json {
         super::print_json(&desired.registrations)?;
     } else {
@@ -71,6 +81,30 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
         options.set(key, value)?;
     }
     Ok(options.validate()?)
+}
+
+/// One line a change; holds if there is none.
+fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Result<Outcome> {
+    let client = Client::new(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let live = runtime.block_on(consul::read::live(&client, scope, &wanted.registrations))?;
+    let difference = consul::diff(&wanted.registrations, &live, scope);
+    let owned = live.n_owned(scope);
+    if let Some(hold) = consul::brake(&difference, owned, wanted.source_is_empty, config.max_removal_percent) {
+        super::message("warning", &format!("{hold}: `portcullis run` would remove nothing until a person lets it"));
+    }
+    for conflict in &difference.conflicts {
+        super::message("error", &conflict.to_string());
+    }
+    let mut stdout = io::stdout().lock();
+    for node in difference.nodes.iter().chain(&difference.empty_nodes) {
+        writeln!(stdout, "{node}")?;
+    }
+    for instance in difference.instances() {
+        writeln!(stdout, "{instance}")?;
+    }
+    let holds = difference.is_empty() && difference.conflicts.is_empty();
+    Ok(if holds { Outcome::Holds } else { Outcome::DoesNotHold })
 }
 
 /// One line an instance, in columns.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{annotations, note::Notes, options::SyncOptions, ports, subject::Subject};
 
 /// Marks (G1).
-pub(super) const SOURCE: (&str, &str) = ("external-source", "kubernetes");
+pub(crate) const SOURCE: (&str, &str) = ("external-source", "kubernetes");
 pub(super) const NAMESPACE: &str = "external-k8s-ns";
-pub(super) const CLUSTER: &str = "external-k8s-cluster";
+pub(crate) const CLUSTER: &str = "external-k8s-cluster";
 /// Of single instances (E3).
 pub(super) const NODE_NAME: &str = "external-k8s-node-name";
 pub(super) const ZONE: &str = "external-k8s-topology-zone";

@@ -33,7 +33,8 @@ mod tags;
 
 pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
+pub(crate) use meta::{CLUSTER as CLUSTER_MARK, SOURCE as SOURCE_MARK};
 pub use note::{Note, Severity};
-pub use options::{OptionsError, SyncOptions};
+pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, RegisteredService, Registration, Weights};
 pub use routes::{Middleware, Route, RouterSpec, Server, routes};

@@ -1,0 +1,5 @@
+//! Registrations in a real Consul: what `plan` says is there, changes arrive, and nothing that lives is ever taken out.
+
+mod catalog;
+mod faults;
+mod setup;

@@ -1,0 +1,98 @@
+//! The mass-removal brake: a broken source looks like services that were deleted. Pure.
+
+use std::fmt;
+
+use super::diff::Difference;
+
+/// So many instances may always go: a brake that people meet every day is one they learn to release unread.
+const FREE: usize = 10;
+
+/// Why removals wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The source holds neither a Service nor a Node.
+    EmptySource {
+        /// How many instances would go.
+        removals: usize,
+    },
+    /// Too many at once.
+    TooMany {
+        /// How many instances would go.
+        removals: usize,
+        /// How many are ours.
+        owned: usize,
+        /// The limit in per cent.
+        percent: u8,
+    },
+}
+
+/// Whether removals have to wait. Counted is what the catalog loses: instances that move to other nodes are no loss.
+pub fn brake(difference: &Difference, owned: usize, source_is_empty: bool, percent: u8) -> Option<Hold> {
+    let (added, removals) = difference.n_added_and_removed();
+    let lost = removals.saturating_sub(added);
+    if removals > 0 && source_is_empty {
+        return Some(Hold::EmptySource { removals });
+    }
+    let too_many = lost > FREE && lost * 100 > owned * usize::from(percent);
+    too_many.then_some(Hold::TooMany { removals, owned, percent })
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// How many instances would go.
+    pub fn removals(self) -> usize {
+        match self {
+            Self::EmptySource { removals } | Self::TooMany { removals, .. } => removals,
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptySource { removals } => {
+                write!(f, "the source holds neither a Service nor a Node, which would remove {removals} instances")
+            }
+            Self::TooMany { removals, owned, percent } => {
+                write!(f, "{removals} of {owned} instances would be removed, more than maxRemovalPercent {percent}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consul::diff::{InstanceChange, Kind, ServiceChange};
+    use crate::consul::live::LiveService;
+
+    fn difference(added: usize, removed: usize) -> Difference {
+        let change = |kind| InstanceChange { node: "n".to_owned(), service: LiveService::default(), check: None, kind };
+        let instances =
+            std::iter::repeat_n(change(Kind::Add), added).chain(std::iter::repeat_n(change(Kind::Remove), removed));
+        let service = ServiceChange { service: "web".to_owned(), instances: instances.collect() };
+        Difference { services: vec![service], ..Difference::default() }
+    }
+
+    #[test]
+    fn holds_only_what_is_a_large_loss_or_comes_from_nothing() {
+        let cases = [
+            // added, removed, owned, empty source, held
+            (0, 0, 100, true, false),
+            (0, 1, 1, true, true),
+            (0, 1, 1, false, false),
+            (0, 10, 10, false, false),
+            (0, 11, 11, false, true),
+            (0, 50, 100, false, false),
+            (0, 51, 100, false, true),
+            (100, 100, 100, false, false),
+            (40, 95, 100, false, true),
+        ];
+        for (added, removed, owned, empty, held) in cases {
+            let found = brake(&difference(added, removed), owned, empty, 50);
+            assert_eq!(found.is_some(), held, "{added} added, {removed} of {owned} removed, empty: {empty}");
+        }
+        assert_eq!(brake(&difference(0, 100), 100, false, 100), None, "a limit of 100 % is no brake");
+    }
+}

@@ -1,0 +1,51 @@
+//! Reading the live catalog: the synthetic node, our own nodes, and those that are wanted.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{
+    client::Client,
+    error::ConsulError,
+    live::{Live, LiveCheck, LiveNode, LiveService, Scope},
+};
+use crate::sync::{CLUSTER_MARK, Registration};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeServices {
+    node: Option<LiveNode>,
+    services: Option<Vec<LiveService>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NodeName {
+    node: String,
+}
+
+/// What Consul holds now. All or nothing: a list that cannot be read whole would look like things that were removed.
+pub async fn live(client: &Client, scope: &Scope, wanted: &[Registration]) -> Result<Live, ConsulError> {
+    let mut names: BTreeSet<String> = wanted.iter().map(|registration| registration.node.clone()).collect();
+    names.insert(scope.node.clone());
+    let mark = format!("{CLUSTER_MARK}:{}", scope.cluster);
+    let marked = client.get::<Vec<NodeName>>("/v1/catalog/nodes", &[("node-meta", &mark)]).await?;
+    let own = scope.own_nodes();
+    names.extend(marked.value.into_iter().flatten().map(|it| it.node).filter(|name| name.starts_with(&own)));
+    let mut live = Live::default();
+    for name in names {
+        if let Some(node) = node(client, &name).await? {
+            live.nodes.insert(name, node);
+        }
+    }
+    Ok(live)
+}
+
+async fn node(client: &Client, name: &str) -> Result<Option<LiveNode>, ConsulError> {
+    let found = client.get::<NodeServices>(&format!("/v1/catalog/node-services/{name}"), &[]).await?;
+    let Some(NodeServices { node: Some(mut node), services }) = found.value else { return Ok(None) };
+    node.services = services.into_iter().flatten().map(|service| (service.id.clone(), service)).collect();
+    let checks = client.get::<Vec<LiveCheck>>(&format!("/v1/health/node/{name}"), &[]).await?;
+    node.checks = checks.value.into_iter().flatten().map(|check| (check.check_id.clone(), check)).collect();
+    Ok(Some(node))
+}
