@@ -80,7 +80,7 @@ impl Slots for StateFile {
 /// One positioned read.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned reads are not in stable std for this target")]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let vector = wasip1::Iovec { buf: buf.as_mut_ptr(), buf_len: buf.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `buf`,
     // which nothing else can see during the call.
@@ -110,7 +110,7 @@ fn failed(number: wasip1::Errno) -> io::Error {
 
 /// One positioned read.
 #[cfg(unix)]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buf, offset)
 }
 

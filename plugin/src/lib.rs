@@ -20,6 +20,7 @@ pub mod host;
 pub mod inline;
 pub mod lenient;
 pub mod list;
+pub mod logs;
 pub mod request_headers;
 pub mod respond;
 pub mod source;
