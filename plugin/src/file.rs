@@ -90,7 +90,7 @@ pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<
 /// One positioned write.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned writes are not in stable std for this target")]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     let vector = wasip1::Ciovec { buf: bytes.as_ptr(), buf_len: bytes.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `bytes`,
     // which the host only reads.
@@ -116,7 +116,7 @@ pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<
 
 /// One positioned write.
 #[cfg(unix)]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::write_at(file, bytes, offset)
 }
 
