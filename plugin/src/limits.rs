@@ -75,6 +75,8 @@ pub struct Limited {
     pub told: Told,
     /// The number under which the request's slots are kept; 0: it holds none.
     pub context: i32,
+    /// Whether a limit has refused the request.
+    pub refused: bool,
     /// What the log is told.
     pub notice: Option<Notice>,
 }
@@ -84,7 +86,8 @@ pub struct Limited {
 impl Limits {
     /// Limits that are counted in this state folder. Touches nothing yet.
     pub fn new(state: Option<&str>) -> Self {
-        let counters = state.map(|state| Counters { limiter: Limiter::new(Logs::new(state)), clock: Clock::new(state) });
+        let counters =
+            state.map(|state| Counters { limiter: Limiter::new(Logs::new(state)), clock: Clock::new(state) });
         Self { counters, held: Vec::new(), last_context: 0, alarms: Vec::new(), lines: Vec::new() }
     }
 
@@ -115,11 +118,12 @@ impl Limits {
                     }
                 } else {
                     // Not admitted without a limit that says so would be a fault in the limiter; it refuses all the same.
-                    let (rule, reason) = by(Mode::Enforce)
-                        .map_or((String::new(), USED_UP), |(charge, standing)| (charge.rule.clone(), why(charge, standing)));
+                    let (rule, reason) = by(Mode::Enforce).map_or((String::new(), USED_UP), |(charge, standing)| {
+                        (charge.rule.clone(), why(charge, standing))
+                    });
                     refuse(decision, TOO_MANY, rule, reason.into());
                 }
-                Limited { told, context: self.hold(outcome.slots), notice: None }
+                Limited { told, context: self.hold(outcome.slots), refused: !outcome.admitted, notice: None }
             }
             Err(cause) => self.uncounted(decision, &charges, &cause, wall_ns),
         }
@@ -134,14 +138,14 @@ impl Limits {
             None => "such requests pass uncounted",
         };
         let rule = denies.or_else(|| enforced().next()).or(charges.first()).map_or("", |charge| charge.rule.as_str());
-        let notice = self.alarm(wall_ns, cause).then(|| {
-            (Level::Warn, format!("limits cannot be counted, {rule} for one: {cause}; {becomes}"))
-        });
+        let notice = self
+            .alarm(wall_ns, cause)
+            .then(|| (Level::Warn, format!("limits cannot be counted, {rule} for one: {cause}; {becomes}")));
         if let Some(charge) = denies {
             let reason = format!("the units of the limit cannot be counted: {cause}");
             refuse(decision, crate::respond::UNAVAILABLE, charge.rule.clone(), reason.into());
         }
-        Limited { notice, ..Limited::default() }
+        Limited { refused: denies.is_some(), notice, ..Limited::default() }
     }
 
     /// Gives back what the request with this number holds. Failures are left to the lease.

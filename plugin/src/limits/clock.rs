@@ -6,15 +6,14 @@
 
 use crate::file::{read_some, write_some};
 use portcullis_limiter::clock::{self, Beat};
-use std::{
-    fs::File,
-    io,
-};
+use std::{fs::File, io};
 
 /// The file's name in the state folder.
 const NAME: &str = "limits/clock";
-/// Where the guests' suspicion lies in it, and how long the sidecar's beat before it is.
-const SUSPICION: usize = 64;
+/// Length of the guests' suspicion, which lies behind the sidecar's beat.
+const SUSPICION: usize = clock::LEN - BEAT;
+/// Length of the beat.
+const BEAT: usize = 64;
 /// How long a descriptor is used before the name is looked up again, in nanoseconds: who replaces the file is noticed, and
 /// a missing one does not cost each request a system call.
 const KEEP_NS: u64 = 1_000_000_000;
@@ -23,7 +22,7 @@ const ATTEMPTS: usize = 3;
 
 /// See the module. Touches nothing until it is asked.
 #[derive(Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     path: String,
     file: Option<File>,
     /// When the name was looked up, by the wall clock.
@@ -38,18 +37,12 @@ pub struct Clock {
 
 impl Clock {
     /// The clock in a state folder.
-    pub fn new(state: &str) -> Self {
-        Self {
-            path: format!("{state}/{NAME}"),
-            file: None,
-            opened_ns: None,
-            last: [0; clock::LEN],
-            own: None,
-        }
+    pub(super) fn new(state: &str) -> Self {
+        Self { path: format!("{state}/{NAME}"), file: None, opened_ns: None, last: [0; clock::LEN], own: None }
     }
 
     /// The time that limits count by, in nanoseconds, when it is `wall_ns` by the wall clock.
-    pub fn steady(&mut self, wall_ns: u64) -> u64 {
+    pub(super) fn steady(&mut self, wall_ns: u64) -> u64 {
         if self.opened_ns.is_none_or(|opened| opened.abs_diff(wall_ns) >= KEEP_NS) {
             self.opened_ns = Some(wall_ns);
             self.file = open(&self.path);
@@ -58,11 +51,11 @@ impl Clock {
         let reading = clock::steady(wall_ns, &self.last);
         if let Some(suspicion) = reading.suspect {
             // In the copy too: it is what counts as long as the file cannot be read.
-            for (to, from) in self.last.iter_mut().skip(SUSPICION).zip(suspicion) {
+            for (to, from) in self.last.iter_mut().skip(BEAT).zip(suspicion) {
                 *to = from;
             }
             let written = self.file.as_ref().is_some_and(|file| {
-                write_some(file, SUSPICION as u64, &suspicion).is_ok_and(|len| len == SUSPICION)
+                write_some(file, clock::SUSPICION_AT, &suspicion).is_ok_and(|len| len == SUSPICION)
             });
             self.own = (!written).then_some(suspicion);
         }
@@ -85,7 +78,7 @@ impl Clock {
         }
         self.last = bytes;
         if let Some(own) = self.own {
-            for (to, from) in self.last.iter_mut().skip(SUSPICION).zip(own) {
+            for (to, from) in self.last.iter_mut().skip(BEAT).zip(own) {
                 *to = from;
             }
         }
@@ -147,7 +140,11 @@ mod tests {
         for later in [10_000, 10_200, 20_000] {
             assert!(clock.steady(WALL + later * MS) <= WALL - hour + later * MS, "{later}");
         }
-        assert_eq!(clock.steady(WALL + 20_000 * MS), WALL - hour + 20_000 * MS, "the sidecar is dead, the clock goes on");
+        assert_eq!(
+            clock.steady(WALL + 20_000 * MS),
+            WALL - hour + 20_000 * MS,
+            "the sidecar is dead, the clock goes on"
+        );
     }
 
     #[test]

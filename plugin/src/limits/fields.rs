@@ -6,7 +6,10 @@
 
 use crate::{config::RateLimitHeaders, text};
 use portcullis_limiter::Standing;
-use portcullis_policy::{limit::{Amount, Charge}, model::Mode};
+use portcullis_policy::{
+    limit::{Amount, Charge},
+    model::Mode,
+};
 use std::fmt::Write as _;
 
 /// Largest integer of a structured field (RFC 9651, section 3.3.1).
@@ -103,11 +106,7 @@ fn push_policy(list: &mut String, amount: Amount) {
     let _ = match amount {
         Amount::Rate { period_ms, burst, .. } => {
             let w = period_ms.div_ceil(1000).clamp(1, MAX_INTEGER);
-            if u64::from(burst) == q {
-                write!(list, ";w={w}")
-            } else {
-                write!(list, ";w={w};portcullis-burst={burst}")
-            }
+            if u64::from(burst) == q { write!(list, ";w={w}") } else { write!(list, ";w={w};portcullis-burst={burst}") }
         }
         Amount::Quota { begin_s, end_s, .. } => {
             write!(list, ";w={}", end_s.saturating_sub(begin_s).clamp(1, MAX_INTEGER))
