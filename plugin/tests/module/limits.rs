@@ -79,7 +79,7 @@ fn a_later_charge_costs_six_host_calls() {
         "remove x-forwarded-tls-client-cert",
         "clock",
         "pread state 128 at 0",
-        &format!("pread state 4096 at {end}"),
+        &format!("pread state 8192 at {end}"),
         "write state 64",
         "tell state",
         "set X-Portcullis-Source: web",
@@ -122,7 +122,7 @@ fn a_refused_request_is_told_when_to_come_back_and_writes_nothing() {
         "get_header_values x-forwarded-tls-client-cert",
         "remove x-forwarded-tls-client-cert",
         "clock",
-        &format!("pread state 4096 at {end}"),
+        &format!("pread state 8192 at {end}"),
         "set X-Portcullis-Source: web",
         "set X-Portcullis-Decision: deny",
         "set X-Portcullis-Rule: rate-limits/db/per-caller",
@@ -316,7 +316,7 @@ fn a_flood_leaves_files_and_memory_within_bounds() {
     let everybody = json!({"Name": "all", "Key": [], "Rate": {"Requests": 1000, "Period": "1s", "Burst": 10}});
     let mut guest = warm(&json!([everybody]), &folder);
     let web = call("web");
-    let mut flood = |guest: &mut Guest, n: usize| {
+    let flood = |guest: &mut Guest, n: usize| {
         let mut admitted = 0;
         for _ in 0..n {
             guest.world().now_ms += 1;
@@ -330,4 +330,26 @@ fn a_flood_leaves_files_and_memory_within_bounds() {
     assert_eq!(guest.memory_bytes(), before);
     assert!(folder.logs().len() <= 2, "{:?}", folder.logs());
     assert!(folder.logs().iter().all(|log| folder.bytes(log).len() <= 64 * 1024));
+}
+
+#[test]
+fn zz_fuel() {
+    let big = json!({"Requests": 1000, "Period": "1s", "Burst": 1000});
+    let one = json!({"Requests": 1, "Period": "10s", "Burst": 1});
+    let fuel = |name: &str, limits: Value, settings: &[(&str, &str)]| {
+        let folder = StateFolder::default();
+        let mut guest = limited(&limits, Some(&folder), settings);
+        for _ in 0..50 { guest.request(call("web")); }
+        let f: Vec<_> = (0..5).map(|_| guest.request(call("web")).fuel).collect();
+        eprintln!("FUEL {name} {f:?}");
+    };
+    fuel("none", json!([]), &[]);
+    fuel("off", json!([{"Name": "all", "Key": [], "Rate": big, "Mode": "off"}]), &[]);
+    fuel("exempt", json!([{"Name": "all", "Key": [], "Rate": big, "Exempt": [{"Name": "web"}]}]), &[]);
+    fuel("all, headers off", json!([{"Name": "all", "Key": [], "Rate": big}]), &[("rateLimitHeaders", "off")]);
+    fuel("all", json!([{"Name": "all", "Key": [], "Rate": big}]), &[]);
+    fuel("source", json!([{"Name": "all", "Key": ["source"], "Rate": big}]), &[]);
+    fuel("refused, headers off", json!([{"Name": "all", "Key": [], "Rate": one}]), &[("rateLimitHeaders", "off")]);
+    fuel("refused", json!([{"Name": "all", "Key": [], "Rate": one}]), &[]);
+    fuel("refused, silent", json!([{"Name": "all", "Key": [], "Rate": one}]), &[("logDenied", "off")]);
 }
