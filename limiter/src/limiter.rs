@@ -24,7 +24,7 @@ const MAX_KEPT: usize = 8192;
 const LONG: usize = 512;
 /// How often it is asked whether a log is still the newest one of its bucket, in nanoseconds: a state directory that was
 /// emptied under us would otherwise go unseen.
-const CHECK_NS: u64 = 1_000_000_000;
+const CHECK_NS: u64 = 10_000_000_000;
 /// How often a record is tried that lands behind a seal.
 const ATTEMPTS: usize = 16;
 
@@ -115,6 +115,10 @@ impl<D: Directory> Limiter<D> {
             }
             Ok(outcome)
         });
+        if outcome.is_err() {
+            // Whatever was wrong with them, they are opened anew.
+            self.logs.retain(|log| charges.iter().all(|charge| bucket_of(charge.key) != log.bucket));
+        }
         self.forget();
         outcome
     }

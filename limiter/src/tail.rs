@@ -312,3 +312,7 @@ impl Entry {
         self.state.expiry() > slot::log_time(steady_ns, self.shift).max(self.now)
     }
 }
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

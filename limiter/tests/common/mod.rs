@@ -6,48 +6,48 @@ use portcullis_limiter::{Charge, Rule};
 use std::collections::BTreeMap;
 use xxhash_rust::xxh64::xxh64;
 
-pub const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 /// When tests begin.
-pub const T0: u64 = 1_800_000_000 * SECOND;
+pub(crate) const T0: u64 = 1_800_000_000 * SECOND;
 
 /// A charge whose tag tells it from all others.
-pub fn rate(key: u64, tag: u32, interval_ns: u64, burst: u32) -> Charge {
+pub(crate) fn rate(key: u64, tag: u32, interval_ns: u64, burst: u32) -> Charge {
     charge(key, tag, Rule::Rate { interval_ns, burst })
 }
 
-pub fn charge(key: u64, tag: u32, rule: Rule) -> Charge {
+pub(crate) fn charge(key: u64, tag: u32, rule: Rule) -> Charge {
     Charge { key, tag, label: String::new(), rule, cost: 1, enforced: true, global: false }
 }
 
 /// A record that was admitted at its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admitted {
-    pub key: u64,
-    pub tag: u32,
-    pub cost: u64,
-    pub interval: u64,
-    pub burst: u64,
+pub(crate) struct Admitted {
+    pub(crate) key: u64,
+    pub(crate) tag: u32,
+    pub(crate) cost: u64,
+    pub(crate) interval: u64,
+    pub(crate) burst: u64,
     /// The log's time.
-    pub at: u64,
-    pub refunded: bool,
+    pub(crate) at: u64,
+    pub(crate) refunded: bool,
 }
 
 /// What a bucket's generations say, in their order. Of rates only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Naive {
-    pub now: u64,
-    pub shift: i128,
+pub(crate) struct Naive {
+    pub(crate) now: u64,
+    pub(crate) shift: i128,
     /// When each key's bucket will be full.
-    pub full: BTreeMap<u64, u64>,
-    pub admitted: Vec<Admitted>,
+    pub(crate) full: BTreeMap<u64, u64>,
+    pub(crate) admitted: Vec<Admitted>,
     /// Tags of records that had no effect, because the bucket did not admit them.
-    pub refused: Vec<u32>,
+    pub(crate) refused: Vec<u32>,
 }
 
 /// Words of a slot: head, key, time, and four more.
-pub type Words = [u64; 7];
+pub(crate) type Words = [u64; 7];
 
-pub fn words(slot: &[u8], bucket: u16, generation: u64) -> Option<Words> {
+pub(crate) fn words(slot: &[u8], bucket: u16, generation: u64) -> Option<Words> {
     let seed = u64::from_le_bytes(*b"limits01") ^ u64::from(bucket) << 48 ^ generation;
     let word = |n: usize| u64::from_le_bytes(slot[n * 8..n * 8 + 8].try_into().unwrap());
     (word(7) == xxh64(&slot[..56], seed)).then(|| std::array::from_fn(word))
@@ -55,7 +55,7 @@ pub fn words(slot: &[u8], bucket: u16, generation: u64) -> Option<Words> {
 
 impl Naive {
     /// Reads a whole generation; `false` when it has no checkpoint. The checkpoint has to say what is known already.
-    pub fn read(&mut self, bytes: &[u8], bucket: u16, generation: u64) -> bool {
+    pub(crate) fn read(&mut self, bytes: &[u8], bucket: u16, generation: u64) -> bool {
         let slots: Vec<_> = bytes.chunks_exact(64).map(|slot| words(slot, bucket, generation)).collect();
         let Some(first) = self.checkpoint(&slots) else { return false };
         for words in slots[first..].iter().flatten() {
@@ -123,12 +123,12 @@ impl Naive {
     }
 
     /// Whether a key's record with this tag stands.
-    pub fn stands(&self, key: u64, tag: u32) -> bool {
+    pub(crate) fn stands(&self, key: u64, tag: u32) -> bool {
         self.admitted.iter().any(|one| one.tag == tag && one.key == key && !one.refunded)
     }
 
     /// In no window was more admitted than the bucket allows.
-    pub fn check_windows(&self) {
+    pub(crate) fn check_windows(&self) {
         let kept: Vec<_> = self.admitted.iter().filter(|one| !one.refunded).collect();
         for (n, first) in kept.iter().enumerate() {
             let mut units = 0;
