@@ -8,6 +8,7 @@
 
 use crate::{
     charge::{Charge, Standing},
+    clock::UNKNOWN,
     fold::{At, Effect, MAX_LABELLED},
     log::{Log, Scratch},
     rotation,
@@ -105,7 +106,7 @@ impl<D: Directory> Limiter<D> {
     /// As [`Limiter::charge`], with the wall clock beside it, which only `reset_ns` and `retry_ns` of quotas are counted
     /// from.
     pub fn charge_at(&mut self, charges: &[Charge], steady_ns: u64, wall_ns: u64) -> Result<Outcome, Unavailable> {
-        if steady_ns >= MAX_T {
+        if steady_ns == UNKNOWN || steady_ns >= MAX_T {
             return Err(Unavailable::Clock);
         }
         self.turn += 1;
@@ -154,7 +155,7 @@ impl<D: Directory> Limiter<D> {
                     log.fold.standing(at, &charge.rule, charge.cost.max(1), admitted, now, wall)
                 }
                 Err(error) if charge.enforced => return Err(error),
-                Err(_) => UNKNOWN,
+                Err(_) => UNCOUNTED,
             };
             outcome.admitted &= standing.admitted || !charge.enforced;
             outcome.standings.push(standing);
@@ -211,7 +212,7 @@ impl<D: Directory> Limiter<D> {
         records.clear();
         let log = self.log(bucket, t)?;
         let is_here = |(charge, standing): &(&Charge, &Standing)| {
-            bucket_of(charge.key) == bucket && standing.admitted && **standing != UNKNOWN
+            bucket_of(charge.key) == bucket && standing.admitted && **standing != UNCOUNTED
         };
         for (charge, _) in charges.iter().zip(&outcome.standings).filter(is_here) {
             records.push(record(charge, t));
@@ -337,7 +338,7 @@ impl<D: Directory> Limiter<D> {
 }
 
 /// What stands for a limit that only shows and cannot be counted.
-const UNKNOWN: Standing = Standing { admitted: true, remaining: 0, reset_ns: 0, retry_ns: u64::MAX };
+const UNCOUNTED: Standing = Standing { admitted: true, remaining: 0, reset_ns: 0, retry_ns: u64::MAX };
 
 /// The bucket of a key.
 pub(crate) fn bucket_of(key: u64) -> u16 {

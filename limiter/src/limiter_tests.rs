@@ -153,7 +153,9 @@ fn what_never_fits_is_never_admitted() {
     }
     let outcome = limiter.charge(&[Charge { cost: 10, ..rate(1, SECOND, 9) }], T0).unwrap();
     assert_eq!(outcome.standings[0].retry_ns, u64::MAX);
-    assert_eq!(limiter.charge(&[rate(1, SECOND, 9)], u64::MAX).unwrap_err(), Unavailable::Clock);
+    for no_time in [crate::clock::UNKNOWN, MAX_T, u64::MAX] {
+        assert_eq!(limiter.charge(&[rate(1, SECOND, 9)], no_time).unwrap_err(), Unavailable::Clock);
+    }
 }
 
 #[test]
