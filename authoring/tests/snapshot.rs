@@ -78,7 +78,7 @@ fn of_every_kind() -> Policy {
             "Sources": [{"Name": "cart", "Peer": "shop"}, {"Anonymous": true}], "Exempt": [{"Network": "10.0.0.0/8"}, {"Network": "2001:db8::/32"}],
             "Key": ["source", "destination", "route", "client-address", {"Header": "X-A"}, {"Claim": {"Provider": "okta", "Path": ["a", "b"]}}],
             "Costs": [{"Methods": ["POST"], "Cost": 2}],
-            "Tiers": [{"Sources": [{"Name": "web"}], "Claim": {"Provider": "okta", "Path": "plan", "Value": "gold"}, "Quota": {"Requests": 9007199254740992_u64, "Window": "month"}},
+            "Tiers": [{"Sources": [{"Name": "web"}], "Claim": {"Provider": "okta", "Path": "plan", "Value": "gold"}, "Quota": {"Requests": 9_007_199_254_740_992_u64, "Window": "month"}},
                 {"Sources": [{"Name": "*"}], "Concurrency": {"Requests": 3}}],
             "Rate": {"Requests": 4, "Period": "1h", "Burst": 5}, "Mode": "shadow", "Scope": "global"}]},
         {"Kind": "service-defaults", "Name": "db", "RateLimits": {"InstanceLevel": {"RequestsPerSecond": 5}}},

@@ -1,3 +1,5 @@
+//! What is read of limits, and what is reported.
+
 use portcullis_policy::{
     PolicySettings,
     limit::rule::{Allowance, Limit, Window},
@@ -15,7 +17,7 @@ fn read(entry: Value) -> (Vec<Limit>, Vec<String>) {
     (limits, problems.iter().map(ToString::to_string).collect())
 }
 
-fn limit(fields: Value) -> (Limit, Vec<String>) {
+fn limit(fields: &Value) -> (Limit, Vec<String>) {
     let mut limit = json!({"Name": "a", "Rate": {"Requests": 10}});
     limit.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let (mut limits, problems) = read(json!({"Kind": "rate-limits", "Name": "api", "Limits": [limit]}));
@@ -52,7 +54,7 @@ fn amounts_have_their_defaults_and_bounds() {
     let amount = |fields: Value| {
         let mut whole = json!({"Rate": null});
         whole.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        limit(whole).0.allowance
+        limit(&whole).0.allowance
     };
     let rate = |requests, period_ms, burst| Some(Allowance::Rate { requests, period_ms, burst });
     assert_eq!(amount(json!({"Rate": {"Requests": 10}})), rate(10, 1000, 10));
@@ -89,14 +91,14 @@ fn amounts_have_their_defaults_and_bounds() {
 
 #[test]
 fn a_cost_above_the_bucket_is_warned_of_and_kept() {
-    let (limit, problems) = limit(json!({"Costs": [{"PathPrefix": "/a", "Cost": 11}]}));
+    let (limit, problems) = limit(&json!({"Costs": [{"PathPrefix": "/a", "Cost": 11}]}));
     assert!(limit.allowance.is_some() && problems.len() == 1 && problems[0].contains("never passes"), "{problems:?}");
 }
 
 #[test]
 fn headers_with_secrets_and_of_one_connection_are_no_keys() {
     for name in ["Authorization", "cookie", "Host", "Connection", "no header"] {
-        let (limit, problems) = limit(json!({"Key": [{"Header": name}]}));
+        let (limit, problems) = limit(&json!({"Key": [{"Header": name}]}));
         assert!(limit.allowance.is_none() && problems.len() == 1, "{name}: {problems:?}");
     }
 }
@@ -151,6 +153,6 @@ fn instance_level_limits_are_checked_as_consul_checks_them() {
 fn a_misspelt_kind_is_fatal_and_a_broken_limit_in_shadow_stays_in_shadow() {
     let (_, problems) = read(json!({"Kind": "rate-limit", "Name": "api", "Limits": [{"Name": "a"}]}));
     assert!(problems[0].contains("fatal") && problems[0].contains("rate-limits"), "{problems:?}");
-    assert_eq!(limit(json!({"Rate": {"Requests": 0}, "Mode": "shadow"})).0.mode, Mode::Shadow);
-    assert_eq!(limit(json!({"Rate": {"Requests": 0}, "Mode": "shado"})).0.mode, Mode::Enforce);
+    assert_eq!(limit(&json!({"Rate": {"Requests": 0}, "Mode": "shadow"})).0.mode, Mode::Shadow);
+    assert_eq!(limit(&json!({"Rate": {"Requests": 0}, "Mode": "shado"})).0.mode, Mode::Enforce);
 }
