@@ -302,7 +302,7 @@ fn places_are_given_back_when_the_answer_is_over_however_it_ended() {
     // Broken off: the trap comes after the place is free.
     assert!(other.finish(second.context, true).is_err());
     assert!(one.request(call("web")).forwarded);
-    assert_eq!(one.finish(third.context, false).unwrap().is_empty(), false);
+    assert!(!one.finish(third.context, false).unwrap().is_empty());
     assert_eq!(one.finish(third.context, false).unwrap(), Vec::<String>::new());
 }
 
