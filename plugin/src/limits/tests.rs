@@ -33,12 +33,11 @@ fn lenient(name: &str, amount: Amount) -> Charge {
 }
 
 fn allowed(charges: &[Charge]) -> Decision {
-    let changes = vec![Change::SetUri("/".to_owned())];
     Decision {
         verdict: Verdict::Allow,
         status: 200,
         source: "web".to_owned(),
-        changes,
+        changes: vec![Change::SetUri("/".to_owned())],
         charges: charges.to_vec(),
         ..Decision::refuse(200, "service-intentions/db/sources/web", "allowed")
     }

@@ -10,20 +10,20 @@ use serde_json::json;
 const REFUSED: &str = "such requests are refused (503)";
 const PASSED: &str = "such requests pass uncounted";
 
-fn folder(edit: fn(&StateFolder)) -> Option<StateFolder> {
+fn folder(edit: fn(&StateFolder)) -> StateFolder {
     let folder = StateFolder::default();
     edit(&folder);
-    Some(folder)
+    folder
 }
 
 /// Every way in which a folder cannot be used, and what is said about it.
 fn broken() -> Vec<(Option<StateFolder>, &'static str)> {
     vec![
         (None, "no `state` folder is set"),
-        (folder(|it| it.lock().read_only = true), "mount it without `:ro`"),
-        (folder(|it| it.lock().room = Some(0)), "there is no room"),
-        (folder(|it| it.lock().room = Some(17)), "there is no room"),
-        (folder(|it| it.put("limits", Vec::new())), "the state directory "),
+        (Some(folder(|it| it.lock().read_only = true)), "mount it without `:ro`"),
+        (Some(folder(|it| it.lock().room = Some(0))), "there is no room"),
+        (Some(folder(|it| it.lock().room = Some(17))), "there is no room"),
+        (Some(folder(|it| it.put("limits", Vec::new()))), "the state directory "),
     ]
 }
 

@@ -23,6 +23,9 @@ pub(crate) const MOUNT: &str = "/policy";
 /// The time at which every test begins, in Unix milliseconds: 2026-11-21, 12:00:00 UTC.
 pub(crate) const START_MS: u64 = 1_795_262_400_000;
 
+/// What others do.
+pub(crate) type Others = Box<dyn FnOnce()>;
+
 /// Everything outside the guest.
 pub(crate) struct World {
     /// The middleware's configuration.
@@ -42,7 +45,7 @@ pub(crate) struct World {
     /// Its open files and folders by descriptor.
     pub(crate) open_state: BTreeMap<i32, Open>,
     /// What others do just before the guest makes the first call that begins like this.
-    pub(crate) before: Option<(&'static str, Box<dyn FnOnce()>)>,
+    pub(crate) before: Option<(&'static str, Others)>,
     /// Wall time in Unix milliseconds.
     pub(crate) now_ms: u64,
     /// Most bytes that one read returns.

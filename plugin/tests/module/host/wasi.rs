@@ -345,10 +345,8 @@ fn open_state(guest: &mut Guest<'_>, name: String, create: bool, writes: bool, a
         } else if writes && folder.read_only {
             return Err(EROFS);
         } else {
-            if !folder.files.contains_key(&name) {
-                if !create || !folder.has_place_for(&name) {
-                    return Err(ENOENT);
-                }
+            if !folder.files.contains_key(&name) && (!create || !folder.has_place_for(&name)) {
+                return Err(ENOENT);
             }
             let file = folder.files.entry(name).or_default().clone();
             Open::File { file, writes, appends, position: 0 }
