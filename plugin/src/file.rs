@@ -80,7 +80,7 @@ impl Slots for StateFile {
 /// One positioned read.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned reads are not in stable std for this target")]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let vector = wasip1::Iovec { buf: buf.as_mut_ptr(), buf_len: buf.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `buf`,
     // which nothing else can see during the call.
@@ -90,7 +90,7 @@ fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 /// One positioned write.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned writes are not in stable std for this target")]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     let vector = wasip1::Ciovec { buf: bytes.as_ptr(), buf_len: bytes.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `bytes`,
     // which the host only reads.
@@ -98,25 +98,25 @@ fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
 }
 
 #[cfg(target_os = "wasi")]
-fn descriptor(file: &File) -> io::Result<wasip1::Fd> {
+pub(crate) fn descriptor(file: &File) -> io::Result<wasip1::Fd> {
     use std::os::fd::AsRawFd as _;
     u32::try_from(file.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(target_os = "wasi")]
-fn failed(number: wasip1::Errno) -> io::Error {
+pub(crate) fn failed(number: wasip1::Errno) -> io::Error {
     io::Error::from_raw_os_error(i32::from(number.raw()))
 }
 
 /// One positioned read.
 #[cfg(unix)]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buf, offset)
 }
 
 /// One positioned write.
 #[cfg(unix)]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::write_at(file, bytes, offset)
 }
 
