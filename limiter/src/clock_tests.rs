@@ -1,3 +1,5 @@
+//! The clock file: what guests read out of it, and what steps of the wall clock do.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What a log says, slot by slot.
+
 use super::*;
 use proptest::prelude::*;
 

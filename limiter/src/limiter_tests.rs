@@ -1,3 +1,5 @@
+//! Charging: several limits at once, races, rotation and failures.
+
 use super::*;
 use crate::{charge::Rule, disk::Disk};
 

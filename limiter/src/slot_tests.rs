@@ -1,3 +1,5 @@
+//! The bytes of a slot.
+
 use super::*;
 use proptest::prelude::*;
 

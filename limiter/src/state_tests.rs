@@ -1,3 +1,5 @@
+//! A bucket against a naive one.
+
 use super::*;
 use crate::slot::class_of;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Following logs from outside.
+
 use super::*;
 use crate::{Charge, Limiter, disk::Disk};
 
