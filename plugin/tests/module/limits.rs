@@ -129,6 +129,7 @@ fn a_refused_request_is_told_when_to_come_back_and_writes_nothing() {
         "set X-Portcullis-Reason: the limit is used up",
         "reply Content-Type: application/problem+json",
         "reply Cache-Control: no-store",
+        &format!("reply Content-Length: {}", answer.reply.body.len()),
         "reply Retry-After: 1",
         "reply RateLimit-Policy: \"per-caller\";q=10;w=1;portcullis-burst=5",
         "reply RateLimit: \"per-caller\";r=0;t=1",
