@@ -13,6 +13,7 @@
 pub mod attack;
 pub mod bound;
 pub mod clock;
+pub mod fields;
 pub mod scenarios;
 pub mod stand;
 pub mod table;

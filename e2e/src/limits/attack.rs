@@ -153,6 +153,11 @@ async fn worker(attack: Attack, target: Arc<Target>, barrier: Arc<Barrier>) -> R
         let request = request("GET", &target.host, &target.path, &headers, empty())?;
         let sent = start.elapsed();
         match tokio::time::timeout(PATIENCE, open.send(request)).await.context("no answer").flatten() {
+            // Traefik listens before it has its routers: nobody has judged the request.
+            Ok(answer) if answer.status == 404 => {
+                report.fail(&anyhow::anyhow!("no router"));
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
             Ok(answer) => {
                 report.shots.push(Shot { key, sent, answered: start.elapsed(), status: answer.status });
             }

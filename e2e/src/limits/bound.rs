@@ -115,30 +115,41 @@ impl Tally {
 /// At most and at least what one bucket gives, full at first. The shots are in the order of their sending.
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 fn expected(bucket: Bucket, shots: &[Shot]) -> (f64, f64) {
-    let (mut allowed, mut due) = (0.0, 0.0);
-    let (mut level, mut ended): (f64, Option<Duration>) = (bucket.burst, None);
+    let (mut allowed, mut due) = (bucket.burst, 0.0);
+    // The most and the least that the bucket can hold.
+    let (mut most, mut least) = (bucket.burst, bucket.burst);
+    let mut ended: Option<Duration> = None;
     for pulse in pulses(shots) {
         let Some(begin) = pulse.first().map(|shot| shot.sent) else { continue };
         let end = pulse.iter().map(|shot| shot.answered).max().unwrap_or(begin);
         if let Some(ended) = ended {
-            level = (level + bucket.rate * begin.saturating_sub(ended).as_secs_f64()).min(bucket.burst);
+            let refill = bucket.rate * begin.saturating_sub(ended).as_secs_f64();
+            // What a full bucket cannot take is lost.
+            allowed += refill.min(bucket.burst - most);
+            most = (most + refill).min(bucket.burst);
+            least = (least + refill).min(bucket.burst);
         }
         let admitted = pulse.iter().filter(|shot| shot.admitted()).count() as f64;
+        let refill = bucket.rate * end.saturating_sub(begin).as_secs_f64();
         let first = pulse.iter().filter(|shot| shot.admitted()).map(|shot| shot.answered).min();
         let refused = pulse.iter().filter(|shot| !shot.admitted()).map(|shot| shot.sent).max();
-        let most = level + bucket.rate * end.saturating_sub(begin).as_secs_f64();
-        // When a request was refused, less than one unit was left.
         if let Some(refused) = refused {
+            // When a request was refused, less than one unit was left.
             let first = first.unwrap_or(refused);
-            due += (level + bucket.rate * refused.saturating_sub(first).as_secs_f64() - 1.0).max(0.0);
-            allowed += most;
-            level = 0.0;
+            due += (least + bucket.rate * refused.saturating_sub(first).as_secs_f64() - 1.0).max(0.0);
+            least = 0.0;
         } else {
             due += admitted;
-            allowed += admitted;
-            level = (most - admitted).clamp(0.0, bucket.burst);
+            least = (least - admitted).max(0.0);
         }
+        let full = (most + refill - admitted).clamp(0.0, bucket.burst);
+        allowed += if refused.is_some() { refill } else { refill.min(full + admitted - most) };
+        most = full;
         ended = Some(end);
+        if refused.is_none() && ended == shots.iter().map(|shot| shot.answered).max() {
+            // Nobody asked for the rest.
+            allowed -= most;
+        }
     }
     (allowed.floor(), due.floor())
 }
