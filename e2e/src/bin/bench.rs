@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use portcullis_e2e::backend::Backend;
-use portcullis_e2e::bench::{Plan, Table, measure, setup};
-use portcullis_e2e::parts::Parts;
+use portcullis_e2e::bench::{Beside, Plan, Table, measure, setup};
+use portcullis_e2e::limits::stand::in_memory;
+use portcullis_e2e::parts::{self, Parts};
+use portcullis_e2e::redis::Redis;
 use portcullis_e2e::report::write_section;
 use portcullis_e2e::world::{Backends, World};
 
@@ -44,8 +46,10 @@ async fn run() -> Result<bool> {
     let Arguments { plan, write } = read(std::env::args().skip(1))?;
     let parts = Parts::find()?;
     let (backends, authorizer) = (Backends::start().await?, Backend::start("authorizer", "1").await?);
-    let folder = tempfile::tempdir()?;
-    let setup = setup(&backends, &authorizer, folder.path())?;
+    let (folder, state) = (tempfile::tempdir()?, in_memory()?);
+    let redis = Redis::start(&parts::redis()?).await?;
+    let beside = Beside { authorizer: &authorizer, redis: redis.address(), folder: folder.path(), state: state.path() };
+    let setup = setup(&backends, beside)?;
     let world = World::with(&parts, backends, setup).await?;
     let rounds = measure(&world, plan, |round, turns| {
         let cpu: Vec<String> = turns.iter().map(|turn| format!("{:.0}", turn.cpu_microseconds)).collect();

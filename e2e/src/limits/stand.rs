@@ -100,7 +100,15 @@ impl Stand {
         for (name, _) in &setup.hosts {
             traefik.router(&format!("{name}@file"), PATIENCE).await?;
         }
-        Ok(Stand { traefik, sidecar, backend, authority: Authority::new("mesh")?, state, _folder: folder, _memory: memory })
+        Ok(Stand {
+            traefik,
+            sidecar,
+            backend,
+            authority: Authority::new("mesh")?,
+            state,
+            _folder: folder,
+            _memory: memory,
+        })
     }
 
     /// Kills Traefik and starts it anew at the same addresses.
