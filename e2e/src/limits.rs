@@ -14,6 +14,12 @@ pub mod attack;
 pub mod bound;
 pub mod clock;
 pub mod fields;
+pub mod fold;
 pub mod scenarios;
 pub mod stand;
 pub mod table;
+
+/// Whether tests take the time that the issue asks for, not only the time that shows something.
+pub fn is_long() -> bool {
+    std::env::var_os("PORTCULLIS_LONG").is_some_and(|value| value == "1")
+}
