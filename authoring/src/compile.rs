@@ -5,6 +5,8 @@
 mod full;
 mod identities;
 mod intentions;
+#[cfg(feature = "full")]
+mod limits;
 
 use portcullis_policy::{
     candidates::Name,
@@ -40,6 +42,7 @@ pub fn compile(policy: &Policy, generation: u64, created_ms: u64) -> (Vec<u8>, V
         networks_v4: Vec::new(),
         networks_v6: Vec::new(),
         namespace_wildcards: policy.intentions.iter().any(has_namespace_wildcard),
+        limits_by_address: false,
     };
     #[cfg(feature = "full")]
     let settings = full::add(policy, &settings, &mut writer, &mut problems);

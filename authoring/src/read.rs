@@ -6,6 +6,9 @@
 //! what could be read, with everything else marked as broken (denied), and every [`Problem`].
 
 mod api_key;
+mod criteria;
+#[cfg(feature = "full")]
+mod duration;
 #[cfg(feature = "full")]
 mod identity;
 mod intention;
@@ -15,6 +18,8 @@ mod mesh;
 mod mode;
 mod node;
 mod permission;
+#[cfg(feature = "full")]
+mod rate_limits;
 mod requirement;
 #[cfg(feature = "full")]
 mod trust;
@@ -76,7 +81,7 @@ pub fn entries(documents: &[(String, Value)], settings: PolicySettings) -> (Poli
 }
 
 /// Kinds that need the feature `full`.
-const FULL_KINDS: [&str; 5] = ["caroots", "identity", "jwtprovider", "network", "peertrustbundle"];
+const FULL_KINDS: [&str; 6] = ["caroots", "identity", "jwtprovider", "network", "peertrustbundle", "ratelimits"];
 
 #[cfg(feature = "full")]
 fn read_full(kind: &str, object: &Object<'_>, entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>) {
@@ -85,6 +90,8 @@ fn read_full(kind: &str, object: &Object<'_>, entry: &Node<'_>, policy: &mut Pol
         "identity" => identity::read_order(object, entry, policy, problems),
         "jwtprovider" => policy.providers.extend(jwt_provider::read(object, entry, problems)),
         "network" => identity::read_network(object, entry, policy, problems),
+        "ratelimits" => rate_limits::read(object, entry, policy, problems),
+        "servicedefaults" => rate_limits::read_instance_level(object, entry, policy, problems),
         _ => policy.trust_bundles.extend(trust::read_peer(object, entry, problems)),
     }
 }
@@ -110,17 +117,27 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
         "apikey" => api_key::read(&object, entry, policy, problems),
         "mesh" => mesh::read(&object, entry, policy, problems),
         full if FULL_KINDS.contains(&full) => read_full(full, &object, entry, policy, problems),
-        "servicedefaults" => intention::read_protocol(&object, policy),
+        "servicedefaults" => {
+            intention::read_protocol(&object, policy);
+            let spec = object.filled("spec").and_then(|spec| spec.try_object());
+            if let Some(limits) = spec.as_ref().unwrap_or(&object).filled("ratelimits") {
+                read_full("servicedefaults", &object, &limits, policy, problems);
+            }
+        }
         "list" => {
             for item in object.get("items").map(|items| items.list()).unwrap_or_default() {
                 read_entry(&item, policy, problems);
             }
         }
+        // Ours, misspelt: it would limit nothing.
+        "ratelimit" if object.filled("limits").is_some() => {
+            problems.push(entry.problem(Severity::Fatal, "unknown Kind `rate-limit`", "write `Kind: rate-limits`"));
+        }
         other if OTHER_KINDS.contains(&other) => {}
         _ => problems.push(entry.problem(
             Severity::Fatal,
             &format!("unknown Kind `{kind}`"),
-            "known are service-intentions, service-defaults, jwt-provider, mesh, api-key, identity, network, ca-roots, \
+            "known are service-intentions, service-defaults, rate-limits, jwt-provider, mesh, api-key, identity, network, ca-roots, \
              peer-trust-bundle, and Consul's other config entries, which are ignored",
         )),
     }

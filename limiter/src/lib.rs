@@ -10,9 +10,23 @@
 //! ```
 
 pub mod charge;
+pub mod clock;
+#[cfg(unix)]
+pub mod disk;
+mod fold;
+mod limiter;
+mod log;
+mod rotation;
+mod slot;
+mod state;
 pub mod store;
+mod tail;
+mod unavailable;
 
 pub use self::{
     charge::{Charge, Rule, Standing},
+    limiter::{Limiter, Outcome, Slot},
     store::{Directory, LogFile},
+    tail::{Entry, Foreign, Seen, Tail},
+    unavailable::Unavailable,
 };

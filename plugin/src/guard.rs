@@ -322,9 +322,9 @@ fn presented_key(key: Option<&List>) -> PresentedKey<'_> {
     }
 }
 
-/// Where the connection comes from, when the policy knows callers by that.
+/// Where the connection comes from, when the policy knows callers by that or limits them by it.
 fn source_address<H: Host>(host: &H, policy: &record::Settings) -> Option<IpAddr> {
-    if policy.networks_v4.is_empty() && policy.networks_v6.is_empty() {
+    if policy.networks_v4.is_empty() && policy.networks_v6.is_empty() && !policy.limits_by_address {
         return None;
     }
     let address = host.source_address();

@@ -10,6 +10,7 @@
 //!
 //! Every branch that is not an explicit allow denies, and every verdict carries the name of the rule that made it.
 
+mod limits;
 mod outcome;
 mod permissions;
 mod requirement;
@@ -19,8 +20,12 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, rc::Rc};
 
 use serde_json::Value;
 
-pub use self::permissions::{Doubt, Match};
+pub use self::{
+    limits::Applied,
+    permissions::{Doubt, Match},
+};
 use self::{
+    limits::Limited,
     outcome::{Outcome, Shadow},
     view::View,
 };
@@ -237,12 +242,21 @@ fn admit<R: ReadAt>(
     observer.step(Step::Identified(&caller));
     let mut walk = Walk { snapshot, request, observer, path: &path, uri: &uri, tokens, shadow: Shadow::default() };
     let outcome = walk.governed(&caller, destination)?;
-    let Walk { tokens, shadow, .. } = walk;
-    let mut decision = outcome.into_decision(&caller, shadow);
-    if decision.verdict == Verdict::Allow {
-        decision.changes = view::changes(settings, request.uri, &uri, &tokens);
+    let shadow = std::mem::take(&mut walk.shadow);
+    let decision = outcome.into_decision(&caller, shadow);
+    if decision.verdict == Verdict::Deny {
+        return Ok(decision);
     }
-    Ok(decision)
+    Ok(match walk.limited(&caller, destination)? {
+        Limited::By(charges) => {
+            let changes = view::changes(settings, request.uri, &uri, &walk.tokens);
+            Decision { changes, charges, ..decision }
+        }
+        Limited::Unreadable(rule) => {
+            let refused = Decision::refuse(503, &rule, "the limit could not be read");
+            Decision { source: decision.source, shadow: decision.shadow, ..refused }
+        }
+    })
 }
 
 /// The request target with its path in canonical form; as it came when it has none.

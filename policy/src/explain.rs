@@ -6,8 +6,9 @@ mod words;
 pub use self::alternatives::alternatives;
 use crate::{
     candidates::Candidate,
-    decide::{Decision, Match},
+    decide::{Applied, Decision, Match},
     identity::Caller,
+    limit::rule::Limit,
     model::{Permission, Requirement},
     snapshot::record::IntentionRecord,
 };
@@ -39,6 +40,13 @@ pub enum Step<'a> {
         requirement: &'a Requirement,
         /// Why it is not met; `None` when it is.
         unmet: Option<&'a str>,
+    },
+    /// One limit of an allowed request was looked at.
+    Limit {
+        /// The limit.
+        limit: &'a Limit,
+        /// What it has to do with the request.
+        applied: &'a Applied,
     },
     /// The end.
     Decided(&'a Decision),

@@ -1,5 +1,13 @@
 //! What an allowed request is charged to: the limits that cover it, each with the bucket that the request belongs to.
 
+pub(crate) mod bucket;
+pub mod rule;
+mod window;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use crate::model::Mode;
 
 /// One limit of one request.
@@ -56,7 +64,7 @@ pub enum Amount {
 }
 
 /// Where units are counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// On each host for itself, exactly.
     #[default]
@@ -66,11 +74,24 @@ pub enum Scope {
 }
 
 /// What becomes of a request whose limits cannot be counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnUnavailable {
     /// It is refused, 503.
     #[default]
     Deny,
     /// It passes uncounted.
     Allow,
+}
+
+// === impl Amount ===
+
+/// In words: `100 in 1000 ms, burst 20`, `5000 from 1763683200 to 1763769600`, `10 at once, lease 3600 s`.
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rate { requests, period_ms, burst } => write!(f, "{requests} in {period_ms} ms, burst {burst}"),
+            Self::Quota { requests, begin_s, end_s } => write!(f, "{requests} from {begin_s} to {end_s}"),
+            Self::Concurrency { requests, lease_s } => write!(f, "{requests} at once, lease {lease_s} s"),
+        }
+    }
 }

@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    certificate::TrustBundle, header_match::HeaderMatch, jwt::JwtProvider, path::Normalization, regex::Pattern,
+    certificate::TrustBundle, header_match::HeaderMatch, jwt::JwtProvider, limit::rule::Limits, path::Normalization,
+    regex::Pattern,
 };
 
 /// What a rule does with a request that it matches. Only the exact word `allow` allows (consul-policy §2.5).
@@ -54,7 +55,7 @@ impl Default for PolicySettings {
 }
 
 /// A service's full name: peer, partition, namespace and name, each exact or, where Consul allows it, `*`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceName {
     /// The cluster peering that the service is reached through, for sources; empty for what is local. Never `*`.
     pub peer: String,
@@ -234,6 +235,8 @@ pub struct Policy {
     pub settings: PolicySettings,
     /// The intentions, in the order in which they were read.
     pub intentions: Vec<Intention>,
+    /// The limits, in the order in which they were read.
+    pub limits: Vec<Limits>,
     /// The API keys.
     pub api_keys: Vec<ApiKey>,
     /// The JWT providers.

@@ -30,7 +30,7 @@ use self::{
     recent::Recent,
     record::{ApiKeyRecord, DestinationRecord, IntentionRecord, Key, Settings, SourceRecord},
 };
-use crate::{certificate::CaRoot, jwt::ProviderRecord, model::IdentityForm};
+use crate::{candidates::Name, certificate::CaRoot, jwt::ProviderRecord, limit::rule::Limit, model::IdentityForm};
 
 /// Random access to the bytes of a snapshot: a file, or memory.
 pub trait ReadAt {
@@ -79,6 +79,7 @@ pub struct Snapshot<R> {
     orders: Recent<Vec<IdentityForm>>,
     providers: Recent<ProviderRecord>,
     roots: Recent<Vec<CaRoot>>,
+    limits: Recent<Vec<Limit>>,
 }
 
 // === impl ReadAt ===
@@ -148,6 +149,7 @@ impl<R: ReadAt> Snapshot<R> {
             orders: Recent::new(32, 16 * 1024),
             providers: Recent::new(8, 64 * 1024),
             roots: Recent::new(8, 64 * 1024),
+            limits: Recent::new(32, 256 * 1024),
         })
     }
 
@@ -185,6 +187,11 @@ impl<R: ReadAt> Snapshot<R> {
     /// The CA roots of a trust domain.
     pub fn roots(&self, trust_domain: &str) -> Result<Option<Rc<Vec<CaRoot>>>, SnapshotError> {
         self.remembered(&self.roots, Key::Roots(trust_domain))
+    }
+
+    /// The limits of a destination, by its name taken literally.
+    pub fn limits(&self, destination: Name<'_>) -> Result<Option<Rc<Vec<Limit>>>, SnapshotError> {
+        self.remembered(&self.limits, Key::Limits(destination))
     }
 
     /// The API key with this id.

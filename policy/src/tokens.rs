@@ -13,7 +13,15 @@ pub(crate) struct Tokens<'s, R> {
     request: &'s Request<'s>,
     /// Path and query as they will be forwarded.
     uri: &'s str,
-    checked: Vec<(String, Checked)>,
+    checked: Vec<Looked>,
+}
+
+/// A provider that somebody asked about.
+struct Looked {
+    provider: String,
+    checked: Checked,
+    /// A rule or an identity asked: what holds is taken out of the request. A limit only looks.
+    is_taken: bool,
 }
 
 impl<'s, R: ReadAt> Tokens<'s, R> {
@@ -23,15 +31,26 @@ impl<'s, R: ReadAt> Tokens<'s, R> {
 
     /// What the request carries for a provider. One that is not known has no tokens (consul-policy §4.6).
     pub(crate) fn check(&mut self, provider: &str) -> Result<&Checked, SnapshotError> {
-        let at = match self.checked.iter().position(|(name, _)| name == provider) {
+        self.asked(provider, true)
+    }
+
+    /// As [`Self::check`], for one who takes nothing out of the request.
+    pub(crate) fn glance(&mut self, provider: &str) -> Result<&Checked, SnapshotError> {
+        self.asked(provider, false)
+    }
+
+    fn asked(&mut self, provider: &str, takes: bool) -> Result<&Checked, SnapshotError> {
+        let at = match self.checked.iter().position(|it| it.provider == provider) {
             Some(at) => at,
             None => {
                 let checked = self.look(provider)?;
-                self.checked.push((provider.to_owned(), checked));
+                self.checked.push(Looked { provider: provider.to_owned(), checked, is_taken: false });
                 self.checked.len() - 1
             }
         };
-        Ok(self.checked.get(at).map_or(&Checked::Missing, |(_, checked)| checked))
+        let Some(looked) = self.checked.get_mut(at) else { return Ok(&Checked::Missing) };
+        looked.is_taken |= takes;
+        Ok(&looked.checked)
     }
 
     fn look(&self, provider: &str) -> Result<Checked, SnapshotError> {
@@ -50,7 +69,8 @@ impl<'s, R: ReadAt> Tokens<'s, R> {
     pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
         self.checked
             .iter()
-            .filter_map(|(_, checked)| match checked {
+            .filter(|it| it.is_taken)
+            .filter_map(|it| match &it.checked {
                 Checked::Valid(verified) => Some(&verified.changes),
                 Checked::Missing | Checked::Invalid(_) => None,
             })

@@ -1,4 +1,5 @@
-//! What only a sidecar's policy holds: JWT providers, trust domains with roots and peers, networks, identity orders.
+//! What only a sidecar's policy holds: JWT providers, trust domains with roots and peers, networks, identity orders,
+//! limits.
 
 use std::{
     cmp::Reverse,
@@ -22,7 +23,9 @@ pub(super) fn add(policy: &Policy, settings: &Settings, writer: &mut Writer, pro
     let trust_domains = trust_domains(policy, writer, problems);
     let (networks_v4, networks_v6) = add_networks(policy, writer, problems);
     let identities = add_orders(policy, writer, problems);
-    Settings { trust_domains, identities, reserved_headers, networks_v4, networks_v6, ..settings.clone() }
+    let limits_by_address = super::limits::add(policy, writer, problems);
+    let orders = Settings { identities, limits_by_address, ..settings.clone() };
+    Settings { trust_domains, reserved_headers, networks_v4, networks_v6, ..orders }
 }
 
 /// Adds the JWT providers; returns the headers in which they forward payloads.

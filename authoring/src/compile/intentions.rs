@@ -81,13 +81,17 @@ fn body(policy: &Policy, intention: &Intention, source: &Source, rule: &str, pro
 
 /// A permission as it is compared: with the escapes of its path spelled as those of a canonical path.
 fn permission(permission: &Permission) -> Permission {
+    Permission { path: permission.path.as_ref().map(spelled), ..permission.clone() }
+}
+
+/// A path criterion with its escapes spelled as those of a canonical path.
+pub(super) fn spelled(path: &PathMatch) -> PathMatch {
     let spelled = |text: &str| path::canonical_rule(text).into_owned();
-    let path = permission.path.as_ref().map(|path| match path {
+    match path {
         PathMatch::Exact(text) => PathMatch::Exact(spelled(text)),
         PathMatch::Prefix(text) => PathMatch::Prefix(spelled(text)),
         PathMatch::Regex(pattern) => PathMatch::Regex(pattern.clone()),
-    });
-    Permission { path, ..permission.clone() }
+    }
 }
 
 /// Reports requirements that nobody can meet. They are kept: what they guard stays closed (consul-policy §4.6).

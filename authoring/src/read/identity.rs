@@ -125,7 +125,7 @@ pub(super) fn read_network(object: &Object<'_>, entry: &Node<'_>, policy: &mut P
 }
 
 /// `address/length`; bits beyond the prefix must be zero, as a network that is none was meant to be another.
-fn read_cidr(text: &str) -> Option<(IpAddr, u8)> {
+pub(super) fn read_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (address, len) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
     let len: u8 = len.parse().ok().filter(|_| len.bytes().all(|byte| byte.is_ascii_digit()))?;

@@ -188,7 +188,7 @@ fn read_source(node: &Node<'_>, entry: &Intention, modes: &Modes<'_>, problems: 
 }
 
 /// A source inherits the destination's tenancy; a peer's does not (consul-policy §1.4).
-fn source_name(
+pub(super) fn source_name(
     object: &Object<'_>,
     node: &Node<'_>,
     destination: &ServiceName,

@@ -3,10 +3,12 @@
 //! A fault anywhere breaks the provider as a whole: no token of it passes. It is kept all the same, because its forwarding
 //! header stays nobody's to send, and because intentions that name it must find it wanting rather than unknown.
 
-mod duration;
 mod keys;
 
-use super::node::{Node, Object};
+use super::{
+    duration,
+    node::{Node, Object},
+};
 use portcullis_policy::{
     headers::is_token,
     jwt::{DEFAULT_CLOCK_SKEW, Forwarding, JwtProvider, KeySource, Location},

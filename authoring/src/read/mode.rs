@@ -12,7 +12,8 @@ use portcullis_policy::{
     problem::{Problem, Severity},
 };
 
-const ENTRY_KEY: &str = "portcullis.io/mode";
+/// The key of an entry's mode in `Meta` or annotations.
+pub(super) const ENTRY_KEY: &str = "portcullis.io/mode";
 const PARTS_KEY: &str = "portcullis.io/modes";
 
 /// The modes that `Meta` or annotations give.
@@ -88,7 +89,8 @@ impl<'a> Modes<'a> {
     }
 }
 
-fn read(node: &Node<'_>, consequence: &str, problems: &mut Vec<Problem>) -> Option<Mode> {
+/// Reads a mode; `None` (with a problem that names the consequence) when it is none.
+pub(super) fn read(node: &Node<'_>, consequence: &str, problems: &mut Vec<Problem>) -> Option<Mode> {
     // Unquoted, `off` is a truth value in YAML 1.1.
     let mode = node.text().and_then(mode).or_else(|| (node.truth() == Some(false)).then_some(Mode::Off));
     if mode.is_none() {

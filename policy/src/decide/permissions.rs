@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::{Outcome, Walk};
+use super::{Outcome, View, Walk};
 use crate::{
     explain::{Observer, Step},
-    header_match::{Held, Pseudo, matches_path},
+    header_match::{HeaderMatch, Held, Pseudo, matches_path},
     headers::Headers,
     method::{self, MethodDoubt},
     model::{Action, Mode, PathMatch, Permission},
@@ -77,7 +77,7 @@ impl Doubt {
 }
 
 /// What of the request the criteria look at.
-struct Seen<'s> {
+pub(super) struct Seen<'s> {
     method: Result<&'s str, MethodDoubt>,
     path: Result<&'s str, Ambiguous>,
     headers: &'s dyn Headers,
@@ -154,18 +154,11 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
     /// How each permission meets the request. When nobody watches, only up to the first that is sure to end it.
     fn matches(&self, permissions: &[Permission]) -> Vec<Match> {
         let view = self.view();
-        let by_method = permissions.iter().any(|it| !it.methods.is_empty());
-        let method = self.request.method;
-        let seen = Seen {
-            method: if by_method { method::effective(method, &view, self.uri) } else { Ok(method) },
-            path: self.path.as_ref().map(|it| it.path.as_ref()).map_err(|why| *why),
-            headers: &view,
-            pseudo: view.pseudo(),
-        };
+        let seen = self.seen(&view, permissions.iter().any(|it| !it.methods.is_empty()));
         let thorough = self.observer.is_thorough();
         let mut found = Vec::with_capacity(permissions.len());
         for permission in permissions {
-            let matched = meet(permission, &seen, thorough);
+            let matched = meet(&permission.methods, permission.path.as_ref(), &permission.headers, &seen, thorough);
             let ends = matched.is_sure() && permission.mode == Mode::Enforce;
             found.push(matched);
             if ends {
@@ -174,21 +167,38 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         }
         found
     }
+
+    /// The request for criteria; what its method is costs something, so it is said whether any asks.
+    pub(super) fn seen<'s>(&'s self, view: &'s View<'_>, by_method: bool) -> Seen<'s> {
+        let method = self.request.method;
+        Seen {
+            method: if by_method { method::effective(method, view, self.uri) } else { Ok(method) },
+            path: self.path.as_ref().map(|it| it.path.as_ref()).map_err(|why| *why),
+            headers: view,
+            pseudo: view.pseudo(),
+        }
+    }
 }
 
-/// Holds each criterion of a permission against the request.
-fn meet(permission: &Permission, seen: &Seen<'_>, thorough: bool) -> Match {
+/// Holds each criterion of a permission or a limit against the request.
+pub(super) fn meet(
+    methods: &[String],
+    path: Option<&PathMatch>,
+    headers: &[HeaderMatch],
+    seen: &Seen<'_>,
+    thorough: bool,
+) -> Match {
     let mut met = Match::default();
-    if !permission.methods.is_empty() {
+    if !methods.is_empty() {
         match &seen.method {
-            Ok(method) => met.not_method = !permission.methods.iter().any(|it| it == method),
+            Ok(method) => met.not_method = !methods.iter().any(|it| it == method),
             Err(why) => met.doubt = Some(Doubt::Method(*why)),
         }
     }
     if met.fails() && !thorough {
         return met;
     }
-    if let Some(criterion) = &permission.path {
+    if let Some(criterion) = path {
         match seen.path {
             Ok(path) => match covers(criterion, path) {
                 Held::Yes => {}
@@ -198,7 +208,7 @@ fn meet(permission: &Permission, seen: &Seen<'_>, thorough: bool) -> Match {
             Err(why) => met.doubt = Some(Doubt::Path(why)),
         }
     }
-    for (index, header) in permission.headers.iter().enumerate() {
+    for (index, header) in headers.iter().enumerate() {
         if met.fails() && !thorough {
             return met;
         }

@@ -2,9 +2,10 @@
 
 use super::Step;
 use crate::{
-    decide::Match,
+    decide::{Applied, Match},
     header_match::{HeaderMatch, HeaderTest},
     identity::Caller,
+    limit::Scope,
     model::{Mode, PathMatch, Permission, Requirement},
     snapshot::record::{Body, IntentionRecord},
 };
@@ -25,12 +26,33 @@ pub(super) fn step(step: &Step<'_>) -> String {
             let outcome = unmet.map_or_else(|| "met".to_owned(), |why| format!("not met, {why}"));
             format!("tokens ({}){}: {outcome}", requirement(it), mode(it.mode))
         }
+        Step::Limit { limit, applied } => format!("limit {}{}: {}", limit.rule, mode(limit.mode), applies(applied)),
         Step::Decided(decision) => {
             let shadow = decision.shadow.as_ref();
             let shadow =
                 shadow.map_or_else(String::new, |rule| format!("; in shadow, {rule} would have decided otherwise"));
             format!("{} by {}: {}{shadow}", decision.verdict.as_str(), decision.rule, decision.reason)
         }
+    }
+}
+
+fn applies(applied: &Applied) -> String {
+    match applied {
+        Applied::Charged(charge) => {
+            let units = if charge.cost == 1 { "1 unit".to_owned() } else { format!("{} units", charge.cost) };
+            let scope = match charge.scope {
+                Scope::Host => "",
+                Scope::Global => ", on all hosts together",
+            };
+            format!("charged {units} of {}, bucket {} ({:016x}){scope}", charge.amount, charge.label, charge.key)
+        }
+        Applied::Unreadable => "could not be read".to_owned(),
+        Applied::Off => "not charged".to_owned(),
+        Applied::OtherCaller => "not charged, it is for other callers".to_owned(),
+        Applied::Exempt => "not charged, the caller is exempt".to_owned(),
+        Applied::OtherRequest => "not charged, it is for other requests".to_owned(),
+        Applied::Replaced => "not charged, another limit of the entry takes its place".to_owned(),
+        Applied::Free => "not charged, the request costs nothing".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{candidates::Name, model::WILDCARD};
 
 /// The format that this version writes, and the only one that it reads: a gateway and its sidecar are released together,
 /// and a plugin that meets another format keeps its last good policy and says so.
-pub const FORMAT: u16 = 2;
+pub const FORMAT: u16 = 3;
 
 /// Length of the header, in bytes: enough to learn the generation of a file.
 pub const HEADER_LEN: usize = 128;
@@ -35,10 +35,10 @@ const MAX_SETTINGS: u32 = 64 * 1024;
 const MAGIC: [u8; 8] = *b"PORTCLLS";
 
 /// The shapes of keys that a file holds: which of the nine patterns of intentions (an exact name, `*` in a namespace, `*`
-/// in `*`, each of destination and source), and other kinds. Most policies have two or three, and whoever asks for
+/// in `*`, each of destination and source), which of the three of limits, and other kinds. Most policies have two or three, and whoever asks for
 /// another is answered without a read: a lookup in a large file is mostly waiting for memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Shapes(u16);
+pub(super) struct Shapes(u32);
 
 /// The first bytes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +115,8 @@ impl Shapes {
         self.0 & Self::of(key) != 0
     }
 
-    fn of(key: Key<'_>) -> u16 {
-        let wildness = |name: Name<'_>| u16::from(name.name == WILDCARD) + u16::from(name.namespace == WILDCARD);
+    fn of(key: Key<'_>) -> u32 {
+        let wildness = |name: Name<'_>| u32::from(name.name == WILDCARD) + u32::from(name.namespace == WILDCARD);
         1 << match key {
             Key::Intention { destination, source } => 3 * wildness(destination) + wildness(source),
             Key::Destination(_) => 9,
@@ -126,6 +126,7 @@ impl Shapes {
             Key::DestinationOrder(_) => 13,
             Key::EntryPointOrder(_) => 14,
             Key::Network(..) => 15,
+            Key::Limits(destination) => 16 + wildness(destination),
         }
     }
 }
@@ -149,7 +150,7 @@ impl Header {
             return Err(CORRUPT);
         }
         let header = Self {
-            shapes: Shapes(u16::from_le_bytes(field(bytes, 10))),
+            shapes: Shapes(u32::from_le_bytes(field(bytes, 12))),
             generation: u64::from_le_bytes(field(bytes, 16)),
             created_ms: u64::from_le_bytes(field(bytes, 24)),
             n_pages: u32::from_le_bytes(field(bytes, 32)),
@@ -168,8 +169,8 @@ impl Header {
         let mut bytes = Vec::with_capacity(HEADER_LEN);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.resize(12, 0);
         bytes.extend_from_slice(&self.shapes.0.to_le_bytes());
-        bytes.resize(16, 0);
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.created_ms.to_le_bytes());
         bytes.extend_from_slice(&self.n_pages.to_le_bytes());
@@ -337,6 +338,7 @@ mod tests {
             networks_v4: vec![32],
             networks_v6: Vec::new(),
             namespace_wildcards: false,
+            limits_by_address: false,
         };
         let mut bytes = writer.finish(&settings, 7, 0);
         let header = Header::decode(&bytes[..HEADER_LEN]).unwrap();

@@ -32,6 +32,8 @@ pub struct Settings {
     pub networks_v6: Vec<u8>,
     /// Whether any intention has a namespace `*`: without one, five of nine lookups are needless.
     pub namespace_wildcards: bool,
+    /// Whether any limit looks at the client's address.
+    pub limits_by_address: bool,
 }
 
 /// A trust domain whose SPIFFE IDs are known.
@@ -131,6 +133,8 @@ pub enum Key<'a> {
     EntryPointOrder(&'a str),
     /// A network by its first address and the length of its prefix.
     Network(IpAddr, u8),
+    /// The limits of a destination, as authored: a list of [`crate::limit::rule::Limit`].
+    Limits(Name<'a>),
 }
 
 impl Settings {
@@ -213,6 +217,10 @@ impl Key<'_> {
                     IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
                 }
                 bytes.push(prefix_len);
+            }
+            Self::Limits(destination) => {
+                bytes.push(b'L');
+                name(destination, &mut bytes);
             }
         }
         bytes

@@ -1,0 +1,104 @@
+//! The logs on a disk, by the standard library: for the sidecar, tests and benches.
+
+use crate::store::{Directory, LogFile};
+use std::{
+    fs::File,
+    io::{self, Seek as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+};
+
+/// The folder of the logs in the state directory.
+pub const FOLDER: &str = "limits";
+
+/// A state directory. Nothing of it has to be there but itself.
+#[derive(Debug, Clone)]
+pub struct Disk(PathBuf);
+
+/// A log.
+#[derive(Debug)]
+pub struct DiskFile(File);
+
+// === impl Disk ===
+
+impl Disk {
+    /// The state directory that the plugin's setting `state` names.
+    pub fn new(state: impl Into<PathBuf>) -> Self {
+        Self(state.into())
+    }
+
+    fn bucket(&self, bucket: u16) -> PathBuf {
+        self.0.join(FOLDER).join(format!("{bucket:03x}"))
+    }
+
+    fn path(&self, bucket: u16, generation: u64) -> PathBuf {
+        self.bucket(bucket).join(format!("{generation:016x}"))
+    }
+}
+
+impl Directory for Disk {
+    type File = DiskFile;
+
+    fn newest(&self, bucket: u16) -> io::Result<Option<u64>> {
+        let names = match std::fs::read_dir(self.bucket(bucket)) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut newest = None;
+        for name in names {
+            let name = name?.file_name();
+            let generation = name.to_str().filter(|name| name.len() == 16).and_then(|name| {
+                let is_ours = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                if is_ours { u64::from_str_radix(name, 16).ok() } else { None }
+            });
+            newest = newest.max(generation);
+        }
+        Ok(newest)
+    }
+
+    fn open(&self, bucket: u16, generation: u64, create: bool) -> io::Result<DiskFile> {
+        let path = self.path(bucket, generation);
+        let mut options = File::options();
+        options.read(true).append(true).create(create).mode(0o600);
+        match options.open(&path) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                // The state directory itself is the operator's: without it there is none.
+                for folder in [self.0.join(FOLDER), self.bucket(bucket)] {
+                    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                        _ => {}
+                    }
+                }
+                options.open(&path).map(DiskFile)
+            }
+            file => file.map(DiskFile),
+        }
+    }
+
+    fn remove(&self, bucket: u16, generation: u64) -> io::Result<()> {
+        match std::fs::remove_file(self.path(bucket, generation)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+// === impl DiskFile ===
+
+impl LogFile for DiskFile {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<u64> {
+        let mut file = &self.0;
+        let n_written = file.write(bytes)?;
+        if n_written != bytes.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        // After an append the descriptor stands behind what it wrote, wherever the file ends by now.
+        let end = file.stream_position()?;
+        end.checked_sub(bytes.len() as u64).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
