@@ -80,8 +80,7 @@ async fn units_that_cannot_be_counted_are_refused_or_let_through_as_the_policy_s
             everybody("allow"),
             json!({"Kind": "rate-limits", "Name": "allow", "OnUnavailable": "allow", "Limits": limit}),
         ]);
-        let hosts =
-            ["deny", "allow"].map(|name| (name.to_owned(), vec![guard(name)]));
+        let hosts = ["deny", "allow"].map(|name| (name.to_owned(), vec![guard(name)]));
         let setup = Setup { policy, hosts: hosts.to_vec(), state: Some(state.clone()), ..Setup::default() };
         let stand = Stand::start(&parts, setup).await.unwrap();
         match trouble {

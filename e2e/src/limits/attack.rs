@@ -98,26 +98,35 @@ impl Report {
 
 /// Runs it to its end. The connections are open before the clock starts.
 pub async fn run(attack: Attack, target: Target) -> Result<Report> {
-    let barrier = Arc::new(Barrier::new(attack.connections));
-    let target = Arc::new(target);
+    run_all(attack, vec![target]).await?.pop().context("no target")
+}
+
+/// Runs it on several targets at once, so many connections to each, by one clock.
+pub async fn run_all(attack: Attack, targets: Vec<Target>) -> Result<Vec<Report>> {
+    let barrier = Arc::new(Barrier::new(attack.connections * targets.len()));
+    let mut total: Vec<Report> = targets.iter().map(|_| Report::default()).collect();
     let mut workers = JoinSet::new();
-    for _ in 0..attack.connections {
-        workers.spawn(worker(attack, Arc::clone(&target), Arc::clone(&barrier)));
+    for (index, target) in targets.into_iter().enumerate() {
+        let target = Arc::new(target);
+        for _ in 0..attack.connections {
+            let worker = worker(attack, Arc::clone(&target), Arc::clone(&barrier));
+            workers.spawn(async move { (index, worker.await) });
+        }
     }
-    let mut total = Report::default();
     // All begin within the same moment; the earliest is the zero of all.
     let mut reports = Vec::new();
     while let Some(done) = workers.join_next().await {
-        reports.push(done.context("a connection panicked")??);
+        let (index, report) = done.context("a connection panicked")?;
+        reports.push((index, report?));
     }
-    let zero = reports.iter().map(|(start, _)| *start).min().context("no connections")?;
-    for (start, mut report) in reports {
+    let zero = reports.iter().map(|(_, (start, _))| *start).min().context("no connections")?;
+    for (index, (start, mut report)) in reports {
         let late = start.saturating_duration_since(zero);
         for shot in &mut report.shots {
             shot.sent += late;
             shot.answered += late;
         }
-        total.add(report);
+        total[index].add(report);
     }
     Ok(total)
 }

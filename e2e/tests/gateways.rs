@@ -1,0 +1,135 @@
+//! Two gateways that share a limit through real Redis: together they stay within the limit and the declared error, and
+//! neither a gateway that dies nor a Redis that stops makes a request fail.
+
+use std::time::Duration;
+
+use portcullis_e2e::limits::attack::{Attack, Pattern, Report, Target, run, run_all};
+use portcullis_e2e::limits::bound::{Bucket, Shot, worst};
+use portcullis_e2e::limits::is_long;
+use portcullis_e2e::limits::stand::{Setup, Stand, everybody, guard, host};
+use portcullis_e2e::parts::{self, Parts};
+use portcullis_e2e::redis::Redis;
+use portcullis_e2e::report::say;
+use serde_json::json;
+
+const BUCKET: Bucket = Bucket { rate: 100.0, burst: 20.0 };
+/// Connections to each gateway.
+const CONNECTIONS: usize = 32;
+/// Within which the bound has to hold again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// What two gateways may admit beyond the limit, as a part of it (docs/reference/global-limits.md).
+const ERROR: f64 = 0.5;
+const NAME: &str = "shared";
+
+async fn gateway(parts: &Parts, redis: &Redis, store_down: &str) -> Stand {
+    let limit = json!({"Name": "calls", "Key": ["source"], "Scope": "global",
+        "Rate": {"Requests": 100, "Period": "1s", "Burst": 20}});
+    let redis = json!({"url": format!("redis://{}", redis.address()), "storeDown": store_down, "hosts": 2});
+    let setup = Setup {
+        policy: vec![everybody(NAME), json!({"Kind": "rate-limits", "Name": NAME, "Limits": [limit]})],
+        hosts: vec![(NAME.to_owned(), vec![guard(NAME)])],
+        sidecar: Some(json!({"redis": redis})),
+        ..Setup::default()
+    };
+    Stand::start(parts, setup).await.unwrap()
+}
+
+fn target(stand: &Stand) -> Target {
+    let keys = vec![stand.caller("web").unwrap()];
+    Target { address: stand.traefik.plain(), host: host(NAME), path: "/v1/small".to_owned(), keys }
+}
+
+/// Only good answers, no failures.
+fn check(report: &Report) {
+    assert_eq!(report.failures, 0, "{:?}", report.first_failure);
+    let statuses = report.statuses();
+    assert!(statuses.keys().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+}
+
+/// The shots that were sent and answered in this time.
+fn within(shots: &[Shot], from: Duration, to: Duration) -> Vec<Shot> {
+    shots.iter().filter(|shot| shot.sent >= from && shot.answered < to).copied().collect()
+}
+
+/// Admitted by both over allowed, in all windows of a second and more: what is late is told in shorter ones.
+fn say_phase(what: &str, shots: &[Shot], from: Duration, to: Duration) -> f64 {
+    let shots = within(shots, from, to);
+    let admitted = shots.iter().filter(|shot| shot.admitted()).count();
+    let ratio = worst(BUCKET, &shots);
+    let allowed = BUCKET.rate * to.saturating_sub(from).as_secs_f64();
+    say(&format!(
+        "    {what}, {from:.0?} to {to:.0?}: {admitted} admitted, {allowed:.0} come in; worst window {ratio:.3}"
+    ));
+    ratio
+}
+
+fn seconds(short: u64, long: u64) -> Duration {
+    Duration::from_secs(if is_long() { long } else { short })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_keep_to_one_limit_and_survive_redis_and_each_other() {
+    let (Some(parts), Some(binary)) = (Parts::for_test(), parts::redis_for_test()) else { return };
+    let mut redis = Redis::start(&binary).await.unwrap();
+    let (one, other) = (gateway(&parts, &redis, "local").await, gateway(&parts, &redis, "local").await);
+
+    let (before, outage, after) = (seconds(4, 10), seconds(3, 60), AGAIN + seconds(3, 10));
+    let lasting = before + outage + after;
+    let attack = Attack { connections: CONNECTIONS, pattern: Pattern::Flood, lasting };
+    let running = tokio::spawn(run_all(attack, vec![target(&one), target(&other)]));
+    tokio::time::sleep(before).await;
+    redis.stop();
+    tokio::time::sleep(outage).await;
+    redis.resume().await.unwrap();
+    let reports = running.await.unwrap().unwrap();
+    let mut shots = Vec::new();
+    for report in &reports {
+        check(report);
+        shots.extend_from_slice(&report.shots);
+    }
+    let together = say_phase("both", &shots, Duration::ZERO, before);
+    say_phase("both, Redis stopped", &shots, before, before + outage);
+    say_phase("both, Redis back", &shots, before + outage, before + outage + AGAIN);
+    let again = say_phase("both, settled", &shots, before + outage + AGAIN, lasting);
+    assert!(together <= 1.0 + ERROR, "{together}");
+    assert!(again <= 1.0 + ERROR, "{again}");
+    // Neither starves.
+    for report in &reports {
+        let admitted =
+            within(&report.shots, before + outage + AGAIN, lasting).iter().filter(|it| it.admitted()).count();
+        assert!(admitted > 0, "a gateway gets nothing");
+    }
+
+    // One dies with its sidecar: what it used is forgotten in time, and the other goes on alone.
+    drop(other);
+    let lasting = AGAIN + seconds(3, 10);
+    let report = run(Attack { lasting, ..attack }, target(&one)).await.unwrap();
+    check(&report);
+    let alone = say_phase("one, the other killed", &report.shots, Duration::ZERO, lasting);
+    assert!(alone <= 1.0 + ERROR, "{alone}");
+    let settled = within(&report.shots, AGAIN, lasting);
+    let admitted = settled.iter().filter(|shot| shot.admitted()).count();
+    #[allow(clippy::cast_precision_loss)] // small counts
+    let share = admitted as f64 / (BUCKET.rate * lasting.saturating_sub(AGAIN).as_secs_f64());
+    assert!(share >= 0.9, "the survivor gets {share} of the limit");
+}
+
+/// Of every pair of gateways that share what comes in when the store is down, neither takes the other's part.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_that_cannot_hear_each_other_take_a_share_each_where_that_is_said() {
+    let (Some(parts), Some(binary)) = (Parts::for_test(), parts::redis_for_test()) else { return };
+    let mut redis = Redis::start(&binary).await.unwrap();
+    let (one, other) = (gateway(&parts, &redis, "share").await, gateway(&parts, &redis, "share").await);
+    redis.stop();
+    tokio::time::sleep(AGAIN).await;
+    let lasting = seconds(4, 20);
+    let attack = Attack { connections: CONNECTIONS, pattern: Pattern::Flood, lasting };
+    let reports = run_all(attack, vec![target(&one), target(&other)]).await.unwrap();
+    let shots: Vec<Shot> = reports.iter().flat_map(|report| report.shots.clone()).collect();
+    for report in &reports {
+        check(report);
+    }
+    // Each bucket is full at first: what they share is what comes in.
+    let ratio = say_phase("a share each", &shots, seconds(1, 1), lasting);
+    assert!(ratio <= 1.0 + ERROR, "{ratio}");
+}
