@@ -15,6 +15,7 @@ pub mod bound;
 pub mod clock;
 pub mod fields;
 pub mod fold;
+pub mod keys;
 pub mod scenarios;
 pub mod stand;
 pub mod table;
