@@ -5,7 +5,7 @@
 pub struct Charge {
     /// Which bucket: a digest of the limit's name and the key's parts. Equal keys share one bucket.
     pub key: u64,
-    /// Which limit, for people: the low 32 bits of the digest of its name.
+    /// Which limit, for people: the [`tag`] of its name.
     pub tag: u32,
     /// The key's parts, for people; cut at [`MAX_LABEL_LEN`] bytes. Never decides anything.
     pub label: String,
@@ -17,6 +17,12 @@ pub struct Charge {
     pub enforced: bool,
     /// Other hosts are to be told ([`crate::store`] readers see the flag in the record).
     pub global: bool,
+}
+
+/// What the logs hold of a limit's full name.
+#[allow(clippy::cast_possible_truncation, reason = "half of the digest is enough to tell the limits of a policy apart")]
+pub fn tag(name: &str) -> u32 {
+    xxhash_rust::xxh64::xxh64(name.as_bytes(), 0) as u32
 }
 
 /// Longest label that is kept, in bytes.

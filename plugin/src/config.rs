@@ -41,6 +41,8 @@ pub struct Settings {
     /// The directory in which instances share what they verified, by its path inside the guest; `None`: each instance
     /// verifies for itself.
     pub state: Option<String>,
+    /// By which headers callers are told how their limits stand.
+    pub rate_limit_headers: RateLimitHeaders,
 }
 
 /// Where the policy comes from.
@@ -72,6 +74,19 @@ pub enum ClientCertificate {
     /// Traefik asks for certificates without judging them (`RequireAnyClientCert`, `RequestClientCert`), and the chain is
     /// verified here against the CA roots in the policy; `passTLSClientCert` stands before this middleware all the same.
     Verify,
+}
+
+/// By which headers callers are told how their limits stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitHeaders {
+    /// `RateLimit-Policy` and `RateLimit`.
+    Standard,
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
+    Legacy,
+    /// All of them.
+    Both,
+    /// None; the names of limits stay inside.
+    Off,
 }
 
 /// A level of the host's log.
@@ -117,7 +132,7 @@ pub enum Misconfigured {
 }
 
 /// The keys, as documented.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "snapshot",
     "policy",
     "destination",
@@ -130,6 +145,7 @@ const KEYS: [&str; 12] = [
     "revealRule",
     "state",
     "entryPoint",
+    "rateLimitHeaders",
 ];
 
 /// Reads the configuration. Beside the settings come warnings, which are worth a log line and nothing more.
@@ -179,6 +195,13 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
             Some(path) if !path.starts_with('/') => return Err(unusable("state", STATE_WORDS)),
             path => path.map(|path| path.trim_end_matches('/').to_owned()),
         },
+        rate_limit_headers: match keys.text("rateLimitHeaders", HEADERS_WORDS)?.as_deref() {
+            None | Some("standard") => RateLimitHeaders::Standard,
+            Some("legacy") => RateLimitHeaders::Legacy,
+            Some("both") => RateLimitHeaders::Both,
+            Some("off" | "false") => RateLimitHeaders::Off,
+            Some(_) => return Err(unusable("rateLimitHeaders", HEADERS_WORDS)),
+        },
     };
     check_headers(&settings)?;
     Ok((settings, warnings))
@@ -186,12 +209,25 @@ pub fn read(json: &[u8]) -> Result<(Settings, Vec<String>), Misconfigured> {
 
 const CERTIFICATE_WORDS: &str = "`off`, `verifiedByTraefik` or `verify`";
 const STATE_WORDS: &str = "the absolute path of a directory";
+const HEADERS_WORDS: &str = "`standard`, `legacy`, `both` or `off`";
 const LEVEL_WORDS: &str = "`off`, `debug`, `info` or `warn`";
 
 impl Settings {
     /// The header with the caller's certificate, where that is an identity.
     pub fn certificate_header(&self) -> Option<&'static str> {
         (self.client_certificate != ClientCertificate::Off).then_some(headers::CERTIFICATE)
+    }
+}
+
+impl RateLimitHeaders {
+    /// Whether the headers of the IETF's draft are sent.
+    pub fn standard(self) -> bool {
+        matches!(self, Self::Standard | Self::Both)
+    }
+
+    /// Whether the older ones are sent.
+    pub fn legacy(self) -> bool {
+        matches!(self, Self::Legacy | Self::Both)
     }
 }
 

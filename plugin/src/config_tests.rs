@@ -26,6 +26,7 @@ fn what_is_not_said_has_a_safe_default() {
         reveal_rule: false,
         state: None,
         entry_point: String::new(),
+        rate_limit_headers: RateLimitHeaders::Standard,
     };
     assert_eq!(settings(&json!({"snapshot": "/policy/policy.snapshot"})), expected);
     assert_eq!(settings(&json!({"SNAPSHOT": "/policy/policy.snapshot", "apiKeyHeader": "", "policy": null})), expected);

@@ -80,7 +80,7 @@ impl Slots for StateFile {
 /// One positioned read.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned reads are not in stable std for this target")]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     let vector = wasip1::Iovec { buf: buf.as_mut_ptr(), buf_len: buf.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `buf`,
     // which nothing else can see during the call.
@@ -90,7 +90,7 @@ fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
 /// One positioned write.
 #[cfg(target_os = "wasi")]
 #[allow(unsafe_code, reason = "positioned writes are not in stable std for this target")]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     let vector = wasip1::Ciovec { buf: bytes.as_ptr(), buf_len: bytes.len() };
     // SAFETY: the descriptor is open as long as `file` is borrowed; the vector describes exactly the memory of `bytes`,
     // which the host only reads.
@@ -110,13 +110,13 @@ fn failed(number: wasip1::Errno) -> io::Error {
 
 /// One positioned read.
 #[cfg(unix)]
-fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_some(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buf, offset)
 }
 
 /// One positioned write.
 #[cfg(unix)]
-fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     std::os::unix::fs::FileExt::write_at(file, bytes, offset)
 }
 

@@ -5,9 +5,10 @@
 
 use crate::{
     certificates::Certificates,
-    config::{ClientCertificate, DestinationFrom, Settings, is_destination},
+    config::{ClientCertificate, DestinationFrom, Level, Settings, is_destination},
     headers,
     host::Host,
+    limits::Limited,
     list::List,
     request_headers::RequestHeaders,
     respond::{self, BAD_REQUEST, FORBIDDEN, Refused, UNAVAILABLE},
@@ -42,7 +43,10 @@ const RULE_SNAPSHOT: &str = "snapshot";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The gateway goes on with it.
-    Forward,
+    Forward {
+        /// What [`finish`] wants to know when the answer is over; 0 if nothing is to be finished.
+        context: i32,
+    },
     /// It has been answered.
     Answered,
 }
@@ -68,25 +72,51 @@ struct Seen<'a> {
     destination: String,
     /// The request carries its destination in the header that the decision would stamp, word for word.
     stamped: bool,
+    /// When it was decided on, in Unix nanoseconds; 0 before that.
+    now_ns: u64,
 }
 
-/// Handles one request: decides, stamps the decision, and lets the request go on or answers it.
+/// Handles one request: decides, charges its limits, stamps the decision, and lets the request go on or answers it.
 pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
     let (method, uri) = (host.method(), host.uri());
     let mut seen =
         Seen { method: String::from_utf8_lossy(&method), uri: String::from_utf8_lossy(&uri), ..Seen::default() };
-    let decision = judge(host, state, &mut seen).unwrap_or_else(NotAsked::into_decision);
+    let mut decision = judge(host, state, &mut seen).unwrap_or_else(NotAsked::into_decision);
+    let limited = charge(host, state, &seen, &mut decision);
     stamp(host, &seen, &decision);
     match decision.verdict {
         Verdict::Allow => {
             apply(host, &decision.changes);
-            Outcome::Forward
+            for (name, value) in &limited.told.headers {
+                host.set_answer_header(name, value);
+            }
+            Outcome::Forward { context: limited.context }
         }
         Verdict::Deny => {
-            deny(host, state, &seen, &decision);
+            deny(host, state, &seen, &decision, &limited);
             Outcome::Answered
         }
     }
+}
+
+/// Ends a forwarded request whose answer is over, however it ended: what it held of limits is free again.
+pub fn finish<H: Host>(host: &H, state: &mut State, context: i32) {
+    if let Ok(gate) = &mut state.gate
+        && context != 0
+    {
+        gate.limits.release(context, host.now_ns());
+    }
+}
+
+/// Charges an allowed request to its limits, which may still refuse it.
+fn charge<H: Host>(host: &H, state: &mut State, seen: &Seen<'_>, decision: &mut Decision) -> Limited {
+    // Without a configuration there is no policy, and nothing is allowed.
+    let Ok(gate) = &mut state.gate else { return Limited::default() };
+    let limited = gate.limits.charge(decision, gate.settings.rate_limit_headers, seen.now_ns);
+    if let Some((level, line)) = &limited.notice {
+        host.log(*level, &text::line(line));
+    }
+    limited
 }
 
 /// The way of a request. An `Err` is a refusal that the policy was not asked about.
@@ -107,7 +137,8 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     read_destination(host, &present, settings, seen)?;
 
     let certificate = take_certificate(host, &present, settings);
-    let now_ms = host.now_ms();
+    seen.now_ns = host.now_ns();
+    let now_ms = seen.now_ns / 1_000_000;
     if let Some((level, line)) = gate.source.refresh(now_ms) {
         host.log(level, &text::line(&line));
     }
@@ -361,12 +392,15 @@ fn stamp<H: Host>(host: &H, seen: &Seen<'_>, decision: &Decision) {
 
 /// Makes an allowed request what was decided on.
 fn apply<H: Host>(host: &H, changes: &[Change]) {
+    let is_removal = |change: &Change| matches!(change, Change::RemoveHeader(_));
+    // Asked for once, whatever is taken out: a removal leaves the other names as they are.
+    let names = if changes.iter().any(is_removal) { host.header_names() } else { List::default() };
     for change in changes {
         match change {
             Change::SetUri(uri) => host.set_uri(uri),
             // In every spelling that a backend could take for it.
             Change::RemoveHeader(trusted) => {
-                for name in host.header_names().iter().filter(|name| headers::same(name, trusted)) {
+                for name in names.iter().filter(|name| headers::same(name, trusted)) {
                     host.remove_header(name);
                 }
             }
@@ -378,13 +412,20 @@ fn apply<H: Host>(host: &H, changes: &[Change]) {
     }
 }
 
-fn deny<H: Host>(host: &H, state: &State, seen: &Seen<'_>, decision: &Decision) {
-    let settings = state.gate.as_ref().ok().map(|gate| &gate.settings);
-    let refused = Refused { method: &seen.method, uri: &seen.uri, destination: &seen.destination, decision };
-    respond::refuse(host, settings, &refused);
-    // Nothing can be configured about the log before the configuration is understood.
-    let level = settings.map_or(Some(crate::config::Level::Warn), |settings| settings.log_denied);
-    if let Some(level) = level {
-        host.log(level, &respond::log_line(&refused));
+fn deny<H: Host>(host: &H, state: &mut State, seen: &Seen<'_>, decision: &Decision, limited: &Limited) {
+    let gate = state.gate.as_mut().ok();
+    let told = &limited.told;
+    let refused = Refused { method: &seen.method, uri: &seen.uri, destination: &seen.destination, decision, told };
+    respond::refuse(host, gate.as_ref().map(|gate| &gate.settings), &refused);
+    let (level, line) = match gate {
+        // Nothing can be configured about the log before the configuration is understood.
+        None => (Some(Level::Warn), Some(0)),
+        Some(gate) if gate.settings.log_denied.is_some() && limited.refused => {
+            (gate.settings.log_denied, gate.limits.line(&decision.rule, seen.now_ns))
+        }
+        Some(gate) => (gate.settings.log_denied, Some(0)),
+    };
+    if let (Some(level), Some(n_unsaid)) = (level, line) {
+        host.log(level, &respond::log_line(&refused, n_unsaid));
     }
 }

@@ -28,8 +28,11 @@ pub trait Host {
     fn reply(&self, headers: &[(&str, &str)], status: u16, body: &[u8]);
     /// Writes one line to the gateway's log.
     fn log(&self, level: Level, line: &str);
-    /// Unix time in milliseconds. Wall time is the only real clock here (traefik §3.5).
-    fn now_ms(&self) -> u64;
+    /// Sets a header of the answer to a request that goes on. What the backend answers comes behind it: a field of the
+    /// same name is added to, not replaced.
+    fn set_answer_header(&self, name: &str, value: &str);
+    /// Unix time in nanoseconds. Wall time is the only real clock here (traefik §3.5).
+    fn now_ns(&self) -> u64;
 }
 
 #[cfg(target_os = "wasi")]
@@ -89,7 +92,7 @@ mod http_wasm {
 
         fn reply(&self, headers: &[(&str, &str)], status: u16, body: &[u8]) {
             for (name, value) in headers {
-                self.response.header.set(name.as_bytes(), value.as_bytes());
+                self.set_answer_header(name, value);
             }
             self.response.set_status(i32::from(status));
             if !body.is_empty() {
@@ -107,10 +110,14 @@ mod http_wasm {
             log::write(level, line.as_bytes());
         }
 
-        fn now_ms(&self) -> u64 {
+        fn set_answer_header(&self, name: &str, value: &str) {
+            self.response.header.set(name.as_bytes(), value.as_bytes());
+        }
+
+        fn now_ns(&self) -> u64 {
             // A clock before 1970 counts as 1970: every certificate and key is then judged as not yet valid.
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
         }
     }
 

@@ -1,10 +1,10 @@
 //! The Traefik middleware: every request is decided on a policy snapshot before it may go on.
 //!
 //! ```text
-//!  start ──► state (per instance: config, source, certificates)
+//!  start ──► state (per instance: config, source, certificates, limits)
 //!    │
-//!    └─ each request ─► guard ─ headers ─ credential ─ source.decide ─► stamp ─► forward
-//!                         │                              (policy crate)    └───► respond + one log line
+//!    └─ each request ─► guard ─ headers ─ credential ─ source.decide ─► limits ─► stamp ─► forward
+//!                         │                            (policy crate)  (limiter)    └────► respond + one log line
 //!                         └ host: the only way to the gateway      file: the only way to the disk
 //! ```
 //!
@@ -19,7 +19,9 @@ pub mod headers;
 pub mod host;
 pub mod inline;
 pub mod lenient;
+pub mod limits;
 pub mod list;
+pub mod logs;
 pub mod request_headers;
 pub mod respond;
 pub mod source;

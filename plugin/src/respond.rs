@@ -6,6 +6,7 @@
 use crate::{
     config::{ClientCertificate, Settings},
     host::Host,
+    limits::{TOO_MANY, fields::Told},
     text,
 };
 use portcullis_policy::{Challenge, Change, Decision};
@@ -21,6 +22,9 @@ pub const FORBIDDEN: u16 = 403;
 /// No policy to decide on.
 pub const UNAVAILABLE: u16 = 503;
 
+/// The problem type of a limit that is used up (draft-ietf-httpapi-ratelimit-headers, section "Problem Types").
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 /// Seconds after which a caller may try again when there was no policy: a sidecar that starts needs about one.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -34,6 +38,8 @@ pub struct Refused<'a> {
     pub destination: &'a str,
     /// The verdict.
     pub decision: &'a Decision,
+    /// What the limits have to say.
+    pub told: &'a Told,
 }
 
 /// Answers a refused request. Without settings (they cannot be used) the caller is told the least.
@@ -57,6 +63,7 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
     if status == UNAVAILABLE {
         headers.push(("Retry-After", RETRY_AFTER_SECONDS));
     }
+    headers.extend(refused.told.headers.iter().map(|(name, value)| (*name, value.as_str())));
     // The answer to HEAD has no body (RFC 9110, section 9.3.2).
     let body = if refused.method == "HEAD" {
         String::new()
@@ -66,16 +73,25 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
             Some(settings) if settings.reveal_rule => format!("{} (rule {})", decision.reason, decision.rule),
             _ => detail.to_owned(),
         };
-        let mut body = format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"");
+        let violated = &refused.told.violated;
+        let kind = if violated.is_empty() { "about:blank" } else { QUOTA_EXCEEDED };
+        let mut body = format!("{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"");
         text::push_json(&mut body, &detail);
-        body.push_str("\"}");
+        body.push('"');
+        if !violated.is_empty() {
+            body.push_str(",\"violated-policies\":[");
+            body.push_str(violated);
+            body.push(']');
+        }
+        body.push('}');
         body
     };
     host.reply(&headers, status, body.as_bytes());
 }
 
-/// The log line of a refused request: one line, whatever the caller sent. The query is left out, it may hold secrets.
-pub fn log_line(refused: &Refused<'_>) -> String {
+/// The log line of a refused request: one line, whatever the caller sent. The query is left out, it may hold secrets. Behind
+/// it, how many refusals by the same limit have no line.
+pub fn log_line(refused: &Refused<'_>, n_unsaid: u64) -> String {
     let path = refused.uri.split_once('?').map_or(refused.uri, |(path, _)| path);
     let decision = refused.decision;
     let mut line = String::from("denied: ");
@@ -97,6 +113,10 @@ pub fn log_line(refused: &Refused<'_>) -> String {
     line.push_str(" reason=\"");
     text::push_line(&mut line, &decision.reason);
     line.push('"');
+    if n_unsaid > 0 {
+        line.push_str(" unsaid=");
+        line.push_str(&n_unsaid.to_string());
+    }
     line
 }
 
@@ -124,6 +144,7 @@ fn words(status: u16) -> (&'static str, &'static str) {
         REDIRECT => ("Temporary Redirect", "the path is spelled in another way here"),
         BAD_REQUEST => ("Bad Request", "the request cannot be decided on as it was sent"),
         UNAUTHORIZED => ("Unauthorized", "a valid credential is required"),
+        TOO_MANY => ("Too Many Requests", "a limit on requests is used up"),
         UNAVAILABLE => ("Service Unavailable", "access cannot be decided at the moment"),
         _ => ("Forbidden", "access is denied by policy"),
     }
@@ -137,10 +158,13 @@ mod tests {
     fn a_log_line_is_one_line_without_the_query() {
         let decision =
             Decision { source: String::new(), ..Decision::refuse(FORBIDDEN, "default", "no \"rule\"\nmatches") };
-        let refused = Refused { method: "GET\n", uri: "/a b?token=secret", destination: "web", decision: &decision };
+        let told = Told::default();
+        let refused =
+            Refused { method: "GET\n", uri: "/a b?token=secret", destination: "web", decision: &decision, told: &told };
         assert_eq!(
-            log_line(&refused),
+            log_line(&refused, 0),
             r#"denied: GET\n /a\x20b destination=web source=- rule=default reason="no \"rule\"\nmatches""#
         );
+        assert!(log_line(&refused, 7).ends_with("matches\" unsaid=7"));
     }
 }

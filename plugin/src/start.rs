@@ -24,8 +24,8 @@ use std::cell::Cell;
 /// The guest. It has no fields, so that registering it allocates nothing.
 struct Portcullis;
 
-/// `handle_request`'s answer to the host: go on with the request or not, and no context for the response.
-const CONTINUE: (bool, i32) = (true, 0);
+/// `handle_request`'s answer to the host when it is not to go on with the request. The context has to be 0: the host takes
+/// any other answer than 0 for a request that goes on, and would wait for its response for ever with this instance.
 const STOP: (bool, i32) = (false, 0);
 
 thread_local! {
@@ -42,12 +42,19 @@ impl Guest for Portcullis {
         let outcome = guard::handle(&host, &mut state);
         STATE.set(Some(state));
         match outcome {
-            Outcome::Forward => CONTINUE,
+            Outcome::Forward { context } => (true, context),
             Outcome::Answered => STOP,
         }
     }
 
-    fn handle_response(&self, _context: i32, _request: &Request, _response: &Response, is_error: bool) {
+    fn handle_response(&self, context: i32, request: &Request, response: &Response, is_error: bool) {
+        // First: whatever becomes of the connection, what the request held is free.
+        if context != 0
+            && let Some(mut state) = STATE.take()
+        {
+            guard::finish(&HttpWasm { request, response }, &mut state, context);
+            STATE.set(Some(state));
+        }
         if is_error {
             // The backend's answer broke off and the host has swallowed the abort: returning would end a cut chunked body
             // as if it were whole. A trap makes the gateway abort the connection (traefik §3.6).

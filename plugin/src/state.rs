@@ -5,6 +5,7 @@ use crate::{
     config::{self, Level, Misconfigured, PolicyFrom, Settings},
     file::StateFile,
     host::Host,
+    limits::Limits,
     source::Source,
     verified::{self, Verified},
 };
@@ -25,6 +26,8 @@ pub struct Gate {
     pub source: Source,
     /// Which signatures need no second verification.
     pub verified: Verified<StateFile>,
+    /// The limits that requests are charged to.
+    pub limits: Limits,
 }
 
 impl State {
@@ -54,6 +57,7 @@ impl Gate {
         }
         let verified =
             settings.state.as_ref().map(|folder| StateFile::new(format!("{folder}/{}", verified::FILE_NAME)));
-        Ok(Self { settings, source, verified: Verified::new(verified) })
+        let limits = Limits::new(settings.state.as_deref());
+        Ok(Self { settings, source, verified: Verified::new(verified), limits })
     }
 }
