@@ -3,11 +3,14 @@
 //! The format is documented in `docs/reference/policy-tests.md`; this module knows its shape and runs it on [`portcullis_policy::decide()`].
 //! Other engines (the built plugin) take the same [`CaseFile`] and put the same requests to themselves.
 
+mod charged;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+pub use self::charged::{Charged, Expectation, charge_json, mode_word, scope_word};
 use crate::{compile, read};
 use portcullis_policy::{
     certificate::TrustBundle,
@@ -108,6 +111,9 @@ pub struct Case {
     /// The rule in shadow that must have decided otherwise, when given; empty for none.
     #[serde(default)]
     pub shadow: Option<String>,
+    /// The limits that it must be charged to, in their order, when given; empty for none.
+    #[serde(default)]
+    pub limits: Option<Vec<Charged>>,
 }
 
 /// One value or several.
@@ -257,6 +263,9 @@ impl Case {
         let shadow = decision.shadow.as_deref().unwrap_or_default();
         if let Some(expected) = self.shadow.as_ref().filter(|expected| *expected != shadow) {
             differences.push(format!("expected in shadow {expected:?}, got {shadow:?}"));
+        }
+        if let Some(expected) = &self.limits {
+            differences.extend(charged::differences(expected, &decision.charges));
         }
         differences
     }

@@ -4,7 +4,7 @@
 //! Plain exports (`exports`) and no wasm-bindgen yet: its command line takes five minutes of processor time to install,
 //! which every clean check would pay, and text in and text out needs no glue. The module is run as it is, by wasmtime.
 
-use portcullis_authoring::cases::CaseFile;
+use portcullis_authoring::cases::{CaseFile, charge_json};
 use serde_json::{Value, json};
 
 #[cfg(target_arch = "wasm32")]
@@ -16,8 +16,8 @@ pub const MAX_TEXT_BYTES: usize = 4 << 20;
 /// Decides every request of a policy test file (`docs/reference/policy-tests.md`, as JSON; `policyFrom` is refused, there are
 /// no files here).
 ///
-/// Answers a JSON array with one object for each request, in order: `{"index","verdict","rule","status","source"}`; or, when
-/// the text is no such file, an object `{"error"}` with a sentence. Expectations are not looked at.
+/// Answers a JSON array with one object for each request, in order: `{"index","verdict","rule","status","source",
+/// "limits"}` (the charges, with rule, label, key, cost, amount, mode and scope); or, when the text is no such file, an object `{"error"}` with a sentence. Expectations are not looked at.
 pub fn decisions(text: &str) -> String {
     decide_all(text).unwrap_or_else(|error| json!({"error": error})).to_string()
 }
@@ -33,8 +33,9 @@ fn decide_all(text: &str) -> Result<Value, String> {
     let runner = file.runner("console").map_err(|error| error.to_string())?;
     let answers = file.requests.iter().enumerate().map(|(index, case)| {
         let decision = file.run(&runner, case);
+        let limits: Vec<_> = decision.charges.iter().map(charge_json).collect();
         json!({"index": index, "verdict": decision.verdict.as_str(), "rule": decision.rule, "status": decision.status,
-            "source": decision.source})
+            "source": decision.source, "limits": limits})
     });
     Ok(answers.collect())
 }
@@ -51,8 +52,10 @@ mod tests {
                 {"source": "spiffe://td.consul/ns/default/dc/dc1/svc/web", "destination": "db", "expect": "deny"},
                 {"destination": "db", "expect": "deny"}]}"#;
         let want = json!([
-            {"index": 0, "verdict": "allow", "rule": "service-intentions/db/sources/web", "status": 200, "source": "web"},
-            {"index": 1, "verdict": "deny", "rule": "default", "status": 401, "source": "anonymous"}]);
+            {"index": 0, "verdict": "allow", "rule": "service-intentions/db/sources/web", "status": 200, "source": "web",
+                "limits": []},
+            {"index": 1, "verdict": "deny", "rule": "default", "status": 401, "source": "anonymous",
+                "limits": []}]);
         assert_eq!(serde_json::from_str::<Value>(&decisions(text)).unwrap(), want);
     }
 

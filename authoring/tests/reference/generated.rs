@@ -30,15 +30,15 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![Just(Action::Allow), Just(Action::Deny)]
 }
 
-fn name() -> impl Strategy<Value = &'static str> {
+pub(crate) fn name() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just("a"), Just("b"), Just("c"), Just("*")]
 }
 
-fn mode() -> impl Strategy<Value = Mode> {
+pub(crate) fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![8 => Just(Mode::Enforce), 1 => Just(Mode::Shadow), 1 => Just(Mode::Off)]
 }
 
-fn pick(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+pub(crate) fn pick(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     proptest::sample::select(words).prop_map(str::to_owned)
 }
 
@@ -78,7 +78,7 @@ fn requirement() -> impl Strategy<Value = Requirement> {
     (vec(provider, 1..3), mode()).prop_map(|(providers, mode)| Requirement { providers, mode })
 }
 
-fn permission() -> impl Strategy<Value = Permission> {
+pub(crate) fn permission() -> impl Strategy<Value = Permission> {
     let path = option::of(prop_oneof![
         path_text().prop_map(PathMatch::Exact),
         path_text().prop_map(PathMatch::Prefix),

@@ -12,6 +12,7 @@
 )]
 
 mod generated;
+mod limits;
 mod naive;
 
 use portcullis_authoring::compile;

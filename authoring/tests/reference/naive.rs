@@ -143,7 +143,7 @@ fn by_source(entry: &Intention, source: &Source, asked: &Asked, default: bool, s
 }
 
 /// `None`: it depends on who reads the request.
-fn permission_holds(permission: &Permission, asked: &Asked) -> Option<bool> {
+pub(crate) fn permission_holds(permission: &Permission, asked: &Asked) -> Option<bool> {
     let path = match asked.path.as_str() {
         "/a;x" | "/a//b" => None,
         "/%61" => Some("/a"),

@@ -33,10 +33,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         super::report(&loaded.problems);
     }
     let sources: usize = loaded.policy.intentions.iter().map(|intention| intention.sources.len()).sum();
+    let limits: usize = loaded.policy.limits.iter().map(|entry| entry.limits.len()).sum();
     super::message(
         "checked",
         &format!(
-            "{} documents: {} intentions with {sources} sources, {} API keys, {} errors, {} warnings",
+            "{} documents: {} intentions with {sources} sources, {} API keys, {limits} limits, {} errors, {} warnings",
             documents.len(),
             loaded.policy.intentions.len(),
             loaded.policy.api_keys.len(),

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
+use portcullis_authoring::cases::charge_json;
 use portcullis_policy::{
     Certified, Decision, HeaderList, PresentedKey, Request, Verdict, decide_observed,
     explain::{Transcript, alternatives},
@@ -93,11 +94,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 fn print(args: &Args, decision: &Decision, transcript: &Transcript, alternatives: &[String]) -> anyhow::Result<()> {
-    let Decision { verdict, status, rule, source, reason, shadow, .. } = decision;
+    let Decision { verdict, status, rule, source, reason, shadow, charges, .. } = decision;
     if args.json {
         return super::print_json(&serde_json::json!({
             "verdict": verdict.as_str(), "status": status, "rule": rule, "source": source, "reason": reason,
-            "shadow": shadow, "steps": transcript.lines, "alternatives": alternatives,
+            "shadow": shadow, "limits": charges.iter().map(charge_json).collect::<Vec<_>>(), "steps": transcript.lines, "alternatives": alternatives,
         }));
     }
     let mut stdout = io::stdout().lock();

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Parser;
-use portcullis_authoring::cases::{CaseFile, Expected};
+use portcullis_authoring::cases::{CaseFile, Expected, charge_json};
 use portcullis_policy::Severity;
 
 use super::Outcome;
@@ -66,10 +66,13 @@ fn run_file(place: &str, file: &CaseFile, json: bool, totals: &mut Totals) -> an
         totals.failed += usize::from(!differences.is_empty());
         if json {
             let expect = if case.expect == Expected::Allow { "allow" } else { "deny" };
-            let line = serde_json::json!({
+            let mut line = serde_json::json!({
                 "file": place, "index": index, "expect": expect, "verdict": decision.verdict.as_str(),
                 "rule": decision.rule, "status": decision.status,
             });
+            if !decision.charges.is_empty() {
+                line["limits"] = decision.charges.iter().map(charge_json).collect();
+            }
             writeln!(stdout, "{line}")?;
         } else if !differences.is_empty() {
             let caller = case.source.as_deref().unwrap_or("no certificate");
