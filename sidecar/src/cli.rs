@@ -5,6 +5,7 @@
 mod check;
 mod explain;
 mod key;
+mod limits;
 mod plan;
 mod policy_source;
 mod render;
@@ -46,6 +47,9 @@ enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Show how limits stand on this host
+    #[command(subcommand)]
+    Limits(limits::Command),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -86,6 +90,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Explain(args) => explain::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Key(command) => key::run(&command),
+        Command::Limits(command) => limits::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "portcullis", &mut script);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use portcullis_policy::{Action, PolicySettings};
 use serde::Deserialize;
 
+pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown};
 use crate::{
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
@@ -25,6 +26,12 @@ pub struct Config {
     /// How services become registrations.
     #[serde(default)]
     pub sync: SyncOptions,
+    /// Limits on this host and across hosts (default: the sidecar has nothing to do with them).
+    #[serde(default)]
+    pub limits: Option<LimitsConfig>,
+    /// Where the sidecar's numbers can be had (default: nowhere).
+    #[serde(default)]
+    pub metrics: Option<MetricsConfig>,
 }
 
 /// Where policy is read.
@@ -122,6 +129,7 @@ impl Config {
         {
             *place = base.join(&*place);
         }
+        config.limits.as_mut().map_or(Ok(()), |limits| limits.resolve(base)).map_err(invalid)?;
         if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
         }

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use portcullis_policy::{Policy, Severity};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,6 +17,7 @@ use crate::{
     config::Config,
     gate,
     kube::Cluster,
+    limits::{Limits, Names},
     policy,
     publish::{self, PublishError},
     sync::{self, desired, routes},
@@ -36,6 +38,8 @@ struct State {
     config: Config,
     policy: Option<Policy>,
     complaints: Complaints,
+    /// What the limits in force are called, for the metrics.
+    names: Arc<Names>,
 }
 
 /// What was logged last, so that a standing fault is logged once and its end too.
@@ -64,7 +68,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let wake = Arc::new(Notify::new());
     let mut watches = [Watch::start(&config.manifests, &wake), Watch::start(&config.policy.directory, &wake)];
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut state = State { config, policy: None, complaints: Complaints::default() };
+    let names = Arc::new(Names::default());
+    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone())
+        .context("starting what belongs to limits and metrics")?;
+    let mut state = State { config, policy: None, complaints: Complaints::default(), names };
     tracing::info!(
         manifests = %state.config.manifests.display(),
         policy = %state.config.policy.directory.display(),
@@ -80,6 +87,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
         }
     }
+    drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");
     Ok(())
 }
@@ -117,6 +125,7 @@ impl State {
         }
         let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
         tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        self.names.set(policy::limit_names(&loaded.policy));
         self.policy = Some(loaded.policy);
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod consul;
 mod envoy;
+mod redis;
 mod traefik;
 
 use std::{
@@ -16,7 +17,7 @@ use crate::{project::Project, run};
 
 /// Provides all parts and prints where each is, with its version.
 pub(crate) fn provide(project: &Project) -> Result<()> {
-    for part in [&traefik::PART, &consul::PART, &envoy::PART] {
+    for part in [&traefik::PART, &consul::PART, &envoy::PART, &redis::PART] {
         let path = part.provide(project)?;
         run::say(&format!("{} {} at {}", part.name, (part.version)(&path)?, path.display()));
     }
@@ -37,6 +38,14 @@ pub(crate) fn consul(project: &Project) -> Result<PathBuf> {
 pub(crate) fn envoy(project: &Project) -> Result<PathBuf> {
     envoy::PART.provide(project)
 }
+
+/// Redis: see [`Part::provide`].
+pub(crate) fn redis(project: &Project) -> Result<PathBuf> {
+    redis::PART.provide(project)
+}
+
+/// Instead of a version: the one that this machine's Debian has.
+const DEBIANS: &str = "debian";
 
 /// A program that can be had.
 struct Part {
@@ -97,7 +106,8 @@ impl Part {
             (self.fetch)(project, &work, &file)?;
             make_executable(&file)?;
             let found = (self.version)(&file)?;
-            ensure!(found == self.fetched, "what was fetched is version {found}");
+            let expected = if self.fetched == DEBIANS { is_new_enough(&found, self.oldest) } else { found == self.fetched };
+            ensure!(expected, "what was fetched is version {found}");
             fs::create_dir_all(path.parent().context("no folder for the program")?)?;
             fs::rename(&file, path)?;
             Ok(())
