@@ -151,7 +151,8 @@ fn expected(bucket: Bucket, shots: &[Shot]) -> (f64, f64) {
             allowed -= most;
         }
     }
-    (allowed.floor(), due.floor())
+    // A whole unit stays one whatever the sums above have rounded.
+    ((allowed + 1e-6).floor(), due.floor())
 }
 
 /// The shots cut where nothing was under way for [`PAUSE`].
