@@ -368,7 +368,9 @@ impl Fold {
                 self.base = 2;
                 self.phase = Phase::Reading(n_slots);
             }
-            (kind::STATE, Phase::Reading(left @ 1..)) if self.base < MAX_BASE && self.read_state(slot) => self.take(left),
+            (kind::STATE, Phase::Reading(left @ 1..)) if self.base < MAX_BASE && self.read_state(slot) => {
+                self.take(left)
+            }
             (kind::LABEL, Phase::Reading(left @ 1..)) => {
                 let at = At { key: slot.key, class: slot.class };
                 match self.entries.last_mut() {

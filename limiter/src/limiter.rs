@@ -139,8 +139,7 @@ impl<D: Directory> Limiter<D> {
 
     /// How all of them stand, with nothing charged.
     fn judge(&mut self, charges: &[Charge], t: u64, wall: u64) -> Result<Outcome, Unavailable> {
-        let mut outcome =
-            Outcome { admitted: true, standings: Vec::with_capacity(charges.len()), slots: Vec::new() };
+        let mut outcome = Outcome { admitted: true, standings: Vec::with_capacity(charges.len()), slots: Vec::new() };
         for charge in charges {
             let bucket = bucket_of(charge.key);
             let standing = match self.log(bucket, t) {
@@ -160,13 +159,7 @@ impl<D: Directory> Limiter<D> {
     }
 
     /// Charges all, or none if one is lost to others.
-    fn take(
-        &mut self,
-        charges: &[Charge],
-        t: u64,
-        wall: u64,
-        outcome: &mut Outcome,
-    ) -> Result<(), Unavailable> {
+    fn take(&mut self, charges: &[Charge], t: u64, wall: u64, outcome: &mut Outcome) -> Result<(), Unavailable> {
         self.counted.clear();
         self.counted.resize(charges.len(), None);
         let mut failed = None;
@@ -383,11 +376,7 @@ fn append<D: Directory>(
 }
 
 /// From a log that is sealed to the newest.
-fn move_on<D: Directory>(
-    directory: &D,
-    log: &mut Log<D::File>,
-    scratch: &mut Scratch,
-) -> Result<(), Unavailable> {
+fn move_on<D: Directory>(directory: &D, log: &mut Log<D::File>, scratch: &mut Scratch) -> Result<(), Unavailable> {
     for _ in 0..ATTEMPTS {
         let next = rotation::open(directory, log.bucket, Some(log), scratch, &mut ())?;
         let (checked_ns, turn) = (log.checked_ns, log.turn);

@@ -123,12 +123,10 @@ fn a_quota_is_for_its_window() {
     assert!(limiter.charge_at(&window(500_000), T0, T0).unwrap().admitted);
     assert!(limiter.charge_at(&window(500_000), T0, T0).unwrap().admitted);
     let refused = limiter.charge_at(&window(500_000), T0 + SECOND, T0 + 60 * SECOND).unwrap();
-    assert_eq!(refused.standings[0], Standing {
-        admitted: false,
-        remaining: 0,
-        reset_ns: 3540 * SECOND,
-        retry_ns: 3540 * SECOND
-    });
+    assert_eq!(
+        refused.standings[0],
+        Standing { admitted: false, remaining: 0, reset_ns: 3540 * SECOND, retry_ns: 3540 * SECOND }
+    );
     let next = limiter.charge(&window(500_001), T0 + 3600 * SECOND).unwrap();
     assert_eq!((next.admitted, next.standings[0].remaining), (true, 1));
     // The clock goes back, and forth again: nothing is forgotten.

@@ -146,10 +146,8 @@ impl Slot {
 
     pub(crate) fn encode(&self, seed: u64) -> [u8; LEN] {
         let mut bytes = [0; LEN];
-        let head = u64::from(self.kind)
-            | u64::from(self.flags) << 8
-            | u64::from(self.class) << 16
-            | u64::from(self.tag) << 32;
+        let head =
+            u64::from(self.kind) | u64::from(self.flags) << 8 | u64::from(self.class) << 16 | u64::from(self.tag) << 32;
         let (covered, checksum) = bytes.split_at_mut(COVERED);
         let (chunks, _) = covered.as_chunks_mut::<8>();
         for (chunk, word) in chunks.iter_mut().zip([head, self.key, self.t].iter().chain(&self.words)) {

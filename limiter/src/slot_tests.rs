@@ -2,8 +2,15 @@ use super::*;
 use proptest::prelude::*;
 
 fn slots() -> impl Strategy<Value = Slot> {
-    any::<(u8, u8, u16, u32, u64, u64, [u64; 4])>()
-        .prop_map(|(kind, flags, class, tag, key, t, words)| Slot { kind, flags, class, tag, key, t, words })
+    any::<(u8, u8, u16, u32, u64, u64, [u64; 4])>().prop_map(|(kind, flags, class, tag, key, t, words)| Slot {
+        kind,
+        flags,
+        class,
+        tag,
+        key,
+        t,
+        words,
+    })
 }
 
 proptest! {

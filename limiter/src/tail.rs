@@ -273,7 +273,8 @@ impl Foreign {
 
 impl Entry {
     fn new(entry: &state::Entry, fold: &Fold) -> Self {
-        let text = entry.label.as_ref().map(|text| String::from_utf8_lossy(&text[..]).trim_end_matches('\0').to_owned());
+        let text =
+            entry.label.as_ref().map(|text| String::from_utf8_lossy(&text[..]).trim_end_matches('\0').to_owned());
         let (rule, total) = match &entry.state {
             State::Rate(rate) => (Rule::Rate { interval_ns: rate.interval_ns, burst: rate.burst }, rate.total),
             State::Quota(quota) => {

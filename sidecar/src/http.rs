@@ -27,6 +27,7 @@ const HEAD: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// What Prometheus takes as its text format, version 1.0 of `OpenMetrics`.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What the endpoint tells.
 pub trait Report: Send + Sync + 'static {
@@ -85,7 +86,6 @@ fn answer(request: &Request<Incoming>, report: &dyn Report) -> Response<Full<Byt
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response
     };
-    const PLAIN: &str = "text/plain; charset=utf-8";
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => text(StatusCode::OK, METRICS, report.metrics()),
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),

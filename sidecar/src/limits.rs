@@ -38,7 +38,7 @@ use self::{
     exchange::Exchange,
     link::{Incoming, Link},
     message::{Amount, Usage},
-    metrics::{Numbers, lock},
+    metrics::{Numbers, Others, lock},
 };
 use crate::http::Endpoint;
 
@@ -82,16 +82,16 @@ impl Limits {
             return Ok(Self { beating, worker: None, metrics: None });
         }
         more_descriptors();
-        let exchange = link.as_ref().map(|redis| -> io::Result<_> {
-            let exchange = Exchange::new(host()?, redis.store_down, redis.hosts);
-            Ok((Mutex::new(exchange), Arc::default(), now_ns as fn() -> u64))
+        let others = link.as_ref().map(|redis| -> io::Result<_> {
+            let exchange = Mutex::new(Exchange::new(host()?, redis.store_down, redis.hosts));
+            Ok(Others { exchange, health: Arc::default(), now_ns })
         });
         let numbers = Arc::new(Numbers {
             names,
             follower: folder.map(|folder| Mutex::new(Follower::new(folder))),
             admitted: Mutex::default(),
             clock: beating.as_ref().map(|beating| beating.seen().clone()),
-            exchange: exchange.transpose()?,
+            others: others.transpose()?,
         });
         let worker = Worker { numbers, link, endpoint };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -138,8 +138,10 @@ impl Worker {
         if let Some(endpoint) = endpoint {
             tokio::spawn(endpoint.serve(Arc::new(self.numbers.clone())));
         }
-        match (&self.link, &self.numbers.exchange) {
-            (Some(config), Some((_, health, _))) => self.exchange(Link::start(config.clone(), health.clone())).await,
+        match (&self.link, &self.numbers.others) {
+            (Some(config), Some(others)) => {
+                self.exchange(&others.exchange, Link::start(config.clone(), others.health.clone())).await;
+            }
             _ => self.follow().await,
         }
     }
@@ -154,8 +156,7 @@ impl Worker {
         }
     }
 
-    async fn exchange(&self, mut link: Link) {
-        let Some((exchange, _, _)) = &self.numbers.exchange else { return };
+    async fn exchange(&self, exchange: &Mutex<Exchange>, mut link: Link) {
         let mut ticks = interval(Duration::from_nanos(exchange::INTERVAL_NS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut incoming = Vec::with_capacity(MOST_AT_ONCE);

@@ -34,8 +34,8 @@ pub fn from_documents(documents: &[documents::Document], settings: PolicySetting
 }
 
 /// The names of all limits, as the logs' tags are made of them.
-pub fn limit_names(_policy: &Policy) -> Vec<String> {
-    Vec::new()
+pub fn limit_names(policy: &Policy) -> Vec<String> {
+    policy.limits.iter().flat_map(|limits| &limits.limits).map(|limit| limit.rule.clone()).collect()
 }
 
 impl Loaded {

@@ -106,7 +106,8 @@ impl Part {
             (self.fetch)(project, &work, &file)?;
             make_executable(&file)?;
             let found = (self.version)(&file)?;
-            let expected = if self.fetched == DEBIANS { is_new_enough(&found, self.oldest) } else { found == self.fetched };
+            let expected =
+                if self.fetched == DEBIANS { is_new_enough(&found, self.oldest) } else { found == self.fetched };
             ensure!(expected, "what was fetched is version {found}");
             fs::create_dir_all(path.parent().context("no folder for the program")?)?;
             fs::rename(&file, path)?;

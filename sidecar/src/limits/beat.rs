@@ -39,7 +39,7 @@ const CLOSE_NS: u64 = 100_000;
 const LOOKS: usize = 10;
 
 /// The running beat.
-pub struct Beating {
+pub(super) struct Beating {
     /// Closing it ends the thread.
     stop: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
@@ -48,7 +48,7 @@ pub struct Beating {
 
 /// What the beat has seen.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     steps: AtomicU64,
     offset_ns: AtomicI64,
     written: AtomicBool,
@@ -73,7 +73,7 @@ struct Heart {
 
 impl Beating {
     /// Starts the thread.
-    pub fn start(folder: StateFolder) -> io::Result<Self> {
+    pub(super) fn start(folder: StateFolder) -> io::Result<Self> {
         let (stopped, stop) = pipe()?;
         let seen = Arc::new(Seen::default());
         let heart = Heart { folder, last: None, seen: seen.clone(), complaint: None };
@@ -82,7 +82,7 @@ impl Beating {
     }
 
     /// What it has seen so far.
-    pub fn seen(&self) -> &Arc<Seen> {
+    pub(super) fn seen(&self) -> &Arc<Seen> {
         &self.seen
     }
 }
@@ -102,17 +102,17 @@ impl Drop for Beating {
 
 impl Seen {
     /// How often somebody set the wall clock.
-    pub fn steps(&self) -> u64 {
+    pub(super) fn steps(&self) -> u64 {
         self.steps.load(Relaxed)
     }
 
     /// What is added to the wall clock, in nanoseconds.
-    pub fn offset_ns(&self) -> i64 {
+    pub(super) fn offset_ns(&self) -> i64 {
         self.offset_ns.load(Relaxed)
     }
 
     /// Whether the last beat could be written.
-    pub fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         self.written.load(Relaxed)
     }
 }

@@ -15,15 +15,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     config::StoreDown,
-    message::{MAX_USAGES, Message, Refused, Usage},
+    message::{MAX_USAGES, Message, Usage},
 };
 
 /// How often usage is told.
-pub const INTERVAL_NS: u64 = 100_000_000;
+pub(super) const INTERVAL_NS: u64 = 100_000_000;
 /// A host that has nothing to tell says so this often.
-pub const HEARTBEAT_NS: u64 = 250_000_000;
+pub(super) const HEARTBEAT_NS: u64 = 250_000_000;
 /// Usage that is older is not charged any more, and a host that has not heard itself for so long has no store.
-pub const STALE_NS: u64 = 1_000_000_000;
+pub(super) const STALE_NS: u64 = 1_000_000_000;
 /// A host that was not heard for so long is not counted any more.
 const GONE_NS: u64 = 3_000_000_000;
 /// A host that was not heard for so long is forgotten.
@@ -31,13 +31,13 @@ const FORGOTTEN_NS: u64 = 60_000_000_000;
 /// The fastest message of this long, or twice as long, is what others are compared with: clocks drift.
 const FASTEST_OF_NS: u64 = 30_000_000_000;
 /// Most hosts that are known, this one included.
-pub const MAX_HOSTS: usize = 64;
+pub(super) const MAX_HOSTS: usize = 64;
 /// Most keys that are told in one interval; what comes on top of that is counted as dropped.
 const MAX_PENDING: usize = 64 * MAX_USAGES;
 
 /// One host's part in the exchange.
 #[derive(Debug)]
-pub struct Exchange {
+pub(super) struct Exchange {
     host: u128,
     sequence: u64,
     store_down: StoreDown,
@@ -65,35 +65,35 @@ struct Peer {
 
 /// What is to be done after a tick.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Tick {
+pub(super) struct Tick {
     /// To be published.
-    pub messages: Vec<Vec<u8>>,
+    pub(super) messages: Vec<Vec<u8>>,
     /// To be charged here.
-    pub charges: Vec<Usage>,
+    pub(super) charges: Vec<Usage>,
 }
 
 /// What happened since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Messages that were refused, by why ([`Refused::label`]).
-    pub refused: BTreeMap<&'static str, u64>,
+pub(super) struct Counts {
+    /// Messages that were refused, by why.
+    pub(super) refused: BTreeMap<&'static str, u64>,
     /// Usages that were not told or not charged, by why.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub(super) dropped: BTreeMap<&'static str, u64>,
     /// Messages that were sent and never came, as their sequence tells.
-    pub lost: u64,
+    pub(super) lost: u64,
     /// Units of other hosts that were handed out to be charged.
-    pub received_units: u64,
+    pub(super) received_units: u64,
     /// Units of this host that were told.
-    pub told_units: u64,
+    pub(super) told_units: u64,
     /// How long the last message to oneself was under way, in nanoseconds.
-    pub lag_ns: u64,
+    pub(super) lag_ns: u64,
 }
 
 // === impl Exchange ===
 
 impl Exchange {
     /// A host that knows nobody yet. `expected` is how many hosts there are at least, this one included.
-    pub fn new(host: u128, store_down: StoreDown, expected: usize) -> Self {
+    pub(super) fn new(host: u128, store_down: StoreDown, expected: usize) -> Self {
         let expected = expected.clamp(1, MAX_HOSTS);
         Self {
             host,
@@ -110,22 +110,22 @@ impl Exchange {
     }
 
     /// What happened so far.
-    pub fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }
 
     /// How many hosts share the limits, this one included: those that are heard, or, without a store, those that were.
-    pub fn hosts(&self) -> usize {
+    pub(super) fn hosts(&self) -> usize {
         self.hosts
     }
 
     /// Whether usage goes round.
-    pub fn is_up(&self, now_ns: u64) -> bool {
+    pub(super) fn is_up(&self, now_ns: u64) -> bool {
         self.heard_ns.is_some_and(|heard| now_ns.saturating_sub(heard) <= STALE_NS)
     }
 
     /// Units that were just admitted here.
-    pub fn note(&mut self, usage: Usage) {
+    pub(super) fn note(&mut self, usage: Usage) {
         if self.pending.len() >= MAX_PENDING && !self.pending.contains_key(&usage.key) {
             *self.counts.dropped.entry("too_many").or_default() += 1;
             return;
@@ -137,7 +137,7 @@ impl Exchange {
     }
 
     /// Once in [`INTERVAL_NS`].
-    pub fn tick(&mut self, now_ns: u64) -> Tick {
+    pub(super) fn tick(&mut self, now_ns: u64) -> Tick {
         let up = self.is_up(now_ns);
         self.forget(now_ns, up);
         let usages: Vec<Usage> = self.pending.drain().map(|(_, usage)| usage).collect();
@@ -154,7 +154,7 @@ impl Exchange {
     }
 
     /// A message from the store; what it says is to be charged here.
-    pub fn receive(&mut self, now_ns: u64, bytes: &[u8]) -> Vec<Usage> {
+    pub(super) fn receive(&mut self, now_ns: u64, bytes: &[u8]) -> Vec<Usage> {
         let message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(refused) => {
@@ -182,7 +182,7 @@ impl Exchange {
     }
 
     /// A message that never got as far as being read.
-    pub fn refused(&mut self, why: &'static str) {
+    pub(super) fn refused(&mut self, why: &'static str) {
         *self.counts.refused.entry(why).or_default() += 1;
     }
 

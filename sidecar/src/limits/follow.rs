@@ -12,7 +12,10 @@ use std::{
 
 use portcullis_limiter::{Entry, Foreign, Seen, Tail, clock, disk::Disk, store::BUCKETS};
 
-use super::{folder::StateFolder, message::{Amount, Usage}};
+use super::{
+    folder::StateFolder,
+    message::{Amount, Usage},
+};
 
 /// What the others can admit before they hear of each other: each its bucket, and the refill of this long, in nanoseconds.
 /// Generous, for a debt that is cut off would be admitted again; bounded, for one that somebody invents must end.
@@ -29,6 +32,17 @@ pub struct Follower {
     complaint: Option<String>,
 }
 
+/// How much room the logs take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Files, the clock included.
+    pub(super) files: u64,
+    /// Their lengths together.
+    pub(super) bytes: u64,
+    /// Buckets with a folder.
+    pub(super) buckets: u64,
+}
+
 /// The time in two ways, in nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -36,17 +50,6 @@ pub struct Now {
     pub steady_ns: u64,
     /// As the calendar has it.
     pub wall_ns: u64,
-}
-
-/// How much room the logs take.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Files, the clock included.
-    pub files: u64,
-    /// Their lengths together.
-    pub bytes: u64,
-    /// Buckets with a folder.
-    pub buckets: u64,
 }
 
 // === impl Follower ===
@@ -84,7 +87,7 @@ impl Follower {
     }
 
     /// Adds what other hosts admitted, of so many that there are, this one included.
-    pub fn charge(&mut self, usages: &[Usage], n_hosts: usize) {
+    pub(super) fn charge(&mut self, usages: &[Usage], n_hosts: usize) {
         if let Err(error) = self.folder.check_owner() {
             return self.failed(&error.to_string());
         }
@@ -116,21 +119,12 @@ impl Follower {
     }
 
     /// How often a log could not be read or written.
-    pub fn errors(&self) -> u64 {
+    pub(super) fn errors(&self) -> u64 {
         self.errors
     }
 
-    /// The time in two ways, in nanoseconds since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// As the logs have it.
-    pub steady_ns: u64,
-    /// As the calendar has it.
-    pub wall_ns: u64,
-}
-
-/// How much room the logs take now.
-    pub fn size(&self) -> Size {
+    /// How much room the logs take now.
+    pub(super) fn size(&self) -> Size {
         let mut size = Size::default();
         let mut folders = vec![self.folder.logs()];
         while let Some(folder) = folders.pop() {
@@ -159,7 +153,7 @@ pub struct Now {
 }
 
 /// The bucket of a key.
-pub fn bucket_of(key: u64) -> u16 {
+pub(super) fn bucket_of(key: u64) -> u16 {
     u16::try_from(key % u64::from(BUCKETS)).unwrap_or(0)
 }
 

@@ -40,7 +40,7 @@ const QUEUE: usize = 256;
 const BATCH: usize = 64;
 
 /// The connection, kept by a task of its own until this is dropped.
-pub struct Link {
+pub(super) struct Link {
     outgoing: mpsc::Sender<(Instant, Vec<u8>)>,
     incoming: mpsc::Receiver<Incoming>,
     health: Arc<Health>,
@@ -49,7 +49,7 @@ pub struct Link {
 
 /// What came in.
 #[derive(Debug)]
-pub enum Incoming {
+pub(super) enum Incoming {
     /// A message, whoever sent it.
     Message(Vec<u8>),
     /// One above [`MAX_LEN`], which was thrown away.
@@ -58,7 +58,7 @@ pub enum Incoming {
 
 /// How the connection does.
 #[derive(Debug, Default)]
-pub struct Health {
+pub(super) struct Health {
     connected: AtomicBool,
     connections: AtomicU64,
     unsent: AtomicU64,
@@ -93,7 +93,7 @@ struct Worker {
 
 impl Link {
     /// Starts the task; must be called in a tokio runtime. Never fails: a server that is not there is waited for.
-    pub fn start(config: RedisConfig, health: Arc<Health>) -> Self {
+    pub(super) fn start(config: RedisConfig, health: Arc<Health>) -> Self {
         let (outgoing, taken) = mpsc::channel(QUEUE);
         let (given, incoming) = mpsc::channel(QUEUE);
         let worker = Worker { config, outgoing: taken, incoming: given, health: health.clone() };
@@ -101,14 +101,14 @@ impl Link {
     }
 
     /// Sends a message as soon as may be, or drops it when too many wait already.
-    pub fn send(&self, message: Vec<u8>) {
+    pub(super) fn send(&self, message: Vec<u8>) {
         if self.outgoing.try_send((Instant::now(), message)).is_err() {
             self.health.unsent.fetch_add(1, Relaxed);
         }
     }
 
     /// Adds what came in, at least one and at most `limit`; waits for the first. Returns how many; 0 is the end.
-    pub async fn receive(&mut self, messages: &mut Vec<Incoming>, limit: usize) -> usize {
+    pub(super) async fn receive(&mut self, messages: &mut Vec<Incoming>, limit: usize) -> usize {
         self.incoming.recv_many(messages, limit).await
     }
 }
@@ -123,17 +123,17 @@ impl Drop for Link {
 
 impl Health {
     /// Whether both connections stand.
-    pub fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.connected.load(Relaxed)
     }
 
     /// How often they were made.
-    pub fn connections(&self) -> u64 {
+    pub(super) fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
     }
 
     /// Messages that were dropped before they were sent.
-    pub fn unsent(&self) -> u64 {
+    pub(super) fn unsent(&self) -> u64 {
         self.unsent.load(Relaxed)
     }
 }
@@ -163,41 +163,32 @@ impl Worker {
 
     /// Until the connection ends, which is always an error.
     async fn session(&mut self, complaint: &mut Option<String>) -> Result<std::convert::Infallible, LinkError> {
-        let target = self.target()?;
-        let (heard, connection, driver) =
-            timeout(CONNECT, self.connect(&target)).await.map_err(|_| LinkError::Slow)??;
-        self.health.connections.fetch_add(1, Relaxed);
-        self.health.connected.store(true, Relaxed);
-        *complaint = None;
-        tracing::info!(channel = self.config.channel, "usage of global limits goes round");
         let Self { config, outgoing, incoming, health } = self;
+        let target = config.target()?;
+        let (heard, connection, driver) =
+            timeout(CONNECT, connect(config, &target)).await.map_err(|_| LinkError::Slow)??;
+        health.connections.fetch_add(1, Relaxed);
+        health.connected.store(true, Relaxed);
+        *complaint = None;
+        tracing::info!(channel = config.channel, "usage of global limits goes round");
         tokio::select! {
             error = listen(heard, incoming) => Err(error),
             error = publish(connection, &config.channel, outgoing, health) => Err(error),
             () = driver => Err(LinkError::Closed),
         }
     }
+}
 
-    async fn connect(
-        &self,
-        target: &ConnectionInfo,
-    ) -> Result<(PubSubStream, MultiplexedConnection, impl Future<Output = ()> + use<>), LinkError> {
-        let roots = self.config.ca_file.as_deref();
-        let settings = target.redis_settings();
-        let mut listener = PubSub::new(settings, stream::open(target.addr(), roots).await?).await?;
-        listener.subscribe(&self.config.channel).await?;
-        let (connection, driver) =
-            MultiplexedConnection::new(settings, stream::open(target.addr(), roots).await?).await?;
-        Ok((listener.into_on_message(), connection, driver))
-    }
+// === impl RedisConfig ===
 
+impl RedisConfig {
     /// Where to, as the configuration and its files say now.
     fn target(&self) -> Result<ConnectionInfo, LinkError> {
         let read = |path: &std::path::Path| {
             let text = std::fs::read_to_string(path);
             text.map(|text| text.trim().to_owned()).map_err(|error| LinkError::File(path.display().to_string(), error))
         };
-        let RedisConfig { url, url_file, password_file, .. } = &self.config;
+        let Self { url, url_file, password_file, .. } = self;
         let from_file = url_file.as_deref().map(read).transpose()?;
         let url = from_file.or_else(|| url.clone()).unwrap_or_default();
         let target = url.as_str().into_connection_info()?;
@@ -208,6 +199,19 @@ impl Worker {
         let settings = target.redis_settings().clone().set_password(password);
         Ok(target.set_redis_settings(settings))
     }
+}
+
+/// Both connections, and what must be polled for the second to work.
+async fn connect<'a>(
+    config: &'a RedisConfig,
+    target: &'a ConnectionInfo,
+) -> Result<(PubSubStream, MultiplexedConnection, impl Future<Output = ()> + 'a), LinkError> {
+    let (settings, roots) = (target.redis_settings(), config.ca_file.as_deref());
+    let mut listener = PubSub::new(settings, stream::open(target.addr(), roots).await?).await?;
+    listener.subscribe(&config.channel).await?;
+    let stream = stream::open(target.addr(), roots).await?;
+    let (connection, driver) = MultiplexedConnection::new(settings, stream).await?;
+    Ok((listener.into_on_message(), connection, driver))
 }
 
 async fn listen(mut heard: PubSubStream, incoming: &mpsc::Sender<Incoming>) -> LinkError {

@@ -7,9 +7,9 @@ use portcullis_limiter::Rule;
 use serde::{Deserialize, Serialize};
 
 /// Longest message, in bytes; a longer one is not looked at.
-pub const MAX_LEN: usize = 32 * 1024;
+pub(super) const MAX_LEN: usize = 32 * 1024;
 /// Most usages in a message, so that it stays below [`MAX_LEN`].
-pub const MAX_USAGES: usize = 512;
+pub(super) const MAX_USAGES: usize = 512;
 /// Longest window of a quota, and longest time to fill a bucket, that is believed, in nanoseconds: somewhat more than a
 /// year. What is charged in a limit that somebody invents must be over some day.
 const LONGEST_NS: u64 = 400 * 86_400_000_000_000;
@@ -19,34 +19,34 @@ const MAGIC: [u8; 5] = *b"PCLU\x01";
 
 /// One message. Without usages it says only that the host is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub(super) struct Message {
     /// Who speaks: drawn anew at each start of a sidecar.
-    pub host: u128,
+    pub(super) host: u128,
     /// Counts this host's messages, from 1.
-    pub sequence: u64,
+    pub(super) sequence: u64,
     /// When it was sent, by the sender's monotonic clock, in nanoseconds. Comparable with the same host's others only.
-    pub sent_ns: u64,
+    pub(super) sent_ns: u64,
     /// What was admitted.
-    pub usages: Vec<Usage>,
+    pub(super) usages: Vec<Usage>,
 }
 
 /// Units that were admitted under one key of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
+pub(super) struct Usage {
     /// The bucket.
-    pub key: u64,
+    pub(super) key: u64,
     /// The limit.
-    pub tag: u32,
+    pub(super) tag: u32,
     /// What is allowed, as the sender's policy has it.
-    pub amount: Amount,
+    pub(super) amount: Amount,
     /// How many units; at least 1.
-    pub units: u32,
+    pub(super) units: u32,
 }
 
 /// The rules that can be counted over several hosts. Slots of concurrency limits cannot: what was given back would have to
 /// be told too, and a message that is lost would lose a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Amount {
+pub(super) enum Amount {
     /// [`Rule::Rate`].
     Rate {
         /// Nanoseconds for one unit to come back.
@@ -67,7 +67,7 @@ pub enum Amount {
 
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(super) enum Refused {
     /// Longer than [`MAX_LEN`].
     #[error("the message is too long")]
     TooLong,
@@ -83,13 +83,13 @@ pub enum Refused {
 
 impl Message {
     /// The message as bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         // Writing to memory does not fail; an empty message would be refused as another version.
         postcard::to_extend(self, MAGIC.to_vec()).unwrap_or_default()
     }
 
     /// Reads a message from whoever sent it.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Refused> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Refused> {
         if bytes.len() > MAX_LEN {
             return Err(Refused::TooLong);
         }
@@ -120,7 +120,7 @@ impl Usage {
 
 impl Amount {
     /// The part of a rule that is told; `None` for concurrency.
-    pub fn of(rule: Rule) -> Option<Self> {
+    pub(super) fn of(rule: Rule) -> Option<Self> {
         match rule {
             Rule::Rate { interval_ns, burst } => Some(Self::Rate { interval_ns, burst }),
             Rule::Quota { units, begin_ns, end_ns } => Some(Self::Quota { units, begin_ns, end_ns }),
@@ -129,7 +129,7 @@ impl Amount {
     }
 
     /// As the limiter has it.
-    pub fn rule(self) -> Rule {
+    pub(super) fn rule(self) -> Rule {
         match self {
             Self::Rate { interval_ns, burst } => Rule::Rate { interval_ns, burst },
             Self::Quota { units, begin_ns, end_ns } => Rule::Quota { units, begin_ns, end_ns },
@@ -141,7 +141,7 @@ impl Amount {
 
 impl Refused {
     /// The name in metrics.
-    pub fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
             Self::OtherVersion => "other_version",

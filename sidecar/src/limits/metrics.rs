@@ -23,22 +23,32 @@ const MAX_LIMITS: usize = 1000;
 const OTHER: &str = "other";
 
 /// Everything that has a number.
-pub struct Numbers {
+pub(super) struct Numbers {
     /// Whose names the labels are.
-    pub names: Arc<Names>,
+    pub(super) names: Arc<Names>,
     /// The logs, where there is a state folder.
-    pub follower: Option<Mutex<Follower>>,
+    pub(super) follower: Option<Mutex<Follower>>,
     /// Units admitted here.
-    pub admitted: Mutex<Admitted>,
+    pub(super) admitted: Mutex<Admitted>,
     /// The clock, where it is written.
-    pub clock: Option<Arc<beat::Seen>>,
-    /// Hosts and their store, where there is one: the exchange, its connection, and its clock now in nanoseconds.
-    pub exchange: Option<(Mutex<Exchange>, Arc<Health>, fn() -> u64)>,
+    pub(super) clock: Option<Arc<beat::Seen>>,
+    /// Other hosts and their store, where there is one.
+    pub(super) others: Option<Others>,
+}
+
+/// What is known of other hosts.
+pub(super) struct Others {
+    /// Who told what.
+    pub(super) exchange: Mutex<Exchange>,
+    /// The connection.
+    pub(super) health: Arc<Health>,
+    /// The time that the exchange goes by, in nanoseconds.
+    pub(super) now_ns: fn() -> u64,
 }
 
 /// Units by limit, for a bounded number of limits.
 #[derive(Debug, Default)]
-pub struct Admitted {
+pub(super) struct Admitted {
     units: HashMap<u32, u64>,
     other: u64,
 }
@@ -50,7 +60,7 @@ struct Numbered(Arc<Numbers>);
 
 impl Admitted {
     /// Counts units; which limits are among the first [`MAX_LIMITS`] is decided by who comes first.
-    pub fn add(&mut self, tag: u32, units: u64) {
+    pub(super) fn add(&mut self, tag: u32, units: u64) {
         let place = if self.units.len() < MAX_LIMITS || self.units.contains_key(&tag) {
             self.units.entry(tag).or_default()
         } else {
@@ -84,7 +94,7 @@ impl Report for Arc<Numbers> {
 }
 
 /// Locks; a thread that panicked while it counted leaves numbers behind that are good enough.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -99,7 +109,7 @@ impl fmt::Debug for Numbered {
 impl Collector for Numbered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
-        let Numbers { names, follower, admitted, clock, exchange } = &*self.0;
+        let Numbers { names, follower, admitted, clock, others } = &*self.0;
         if let Some(follower) = follower {
             let follower = lock(follower);
             let now = follower.now();
@@ -108,13 +118,20 @@ impl Collector for Numbered {
                 *keys.entry(entry.tag).or_default() += 1;
             }
             let mut admitted = lock(admitted);
-            keys.keys().for_each(|tag| admitted.add(*tag, 0));
+            for tag in keys.keys() {
+                admitted.add(*tag, 0);
+            }
             let units = admitted.units.iter().map(|(tag, units)| (*tag, *units));
             let mut units = admitted.by_label(names, units);
             if admitted.other > 0 {
                 units.insert(OTHER.to_owned(), admitted.other);
             }
-            out.counters("limit_admitted_units", "Units admitted on this host since the sidecar started", "limit", units)?;
+            out.counters(
+                "limit_admitted_units",
+                "Units admitted on this host since the sidecar started",
+                "limit",
+                units,
+            )?;
             out.gauges("limit_keys", "Keys whose bucket is not full", "limit", admitted.by_label(names, keys))?;
             drop(admitted);
             let size = follower.size();
@@ -124,13 +141,17 @@ impl Collector for Numbered {
             out.counter("limit_log_errors", "Logs that could not be read or written", follower.errors())?;
         }
         if let Some(clock) = clock {
-            out.gauge("clock_written", "Whether the last beat of the clock could be written", clock.is_written().into())?;
+            out.gauge(
+                "clock_written",
+                "Whether the last beat of the clock could be written",
+                clock.is_written().into(),
+            )?;
             out.counter("clock_steps", "How often somebody set the wall clock", clock.steps())?;
             #[expect(clippy::cast_precision_loss, reason = "for people, in seconds")]
             let offset = clock.offset_ns() as f64 / 1e9;
             out.seconds("clock_offset_seconds", "What is added to the wall clock", offset)?;
         }
-        if let Some((exchange, health, now_ns)) = exchange {
+        if let Some(Others { exchange, health, now_ns }) = others {
             let exchange = lock(exchange);
             let counts = exchange.counts();
             out.gauge("store_up", "Whether this host hears itself through the store", exchange.is_up(now_ns()).into())?;
@@ -146,7 +167,12 @@ impl Collector for Numbered {
             let labelled = |counts: &BTreeMap<&'static str, u64>| {
                 counts.iter().map(|(why, number)| ((*why).to_owned(), *number)).collect::<BTreeMap<_, _>>()
             };
-            out.counters("store_refused_messages", "Messages that were not taken", "reason", labelled(&counts.refused))?;
+            out.counters(
+                "store_refused_messages",
+                "Messages that were not taken",
+                "reason",
+                labelled(&counts.refused),
+            )?;
             let mut dropped = labelled(&counts.dropped);
             dropped.insert("unsent".to_owned(), health.unsent());
             out.counters("store_dropped", "Usages or messages that were too old or too many", "reason", dropped)?;
@@ -200,7 +226,7 @@ mod tests {
     use crate::limits::config::StoreDown;
 
     fn numbers(admitted: Admitted) -> Arc<Numbers> {
-        let exchange = (Mutex::new(Exchange::new(1, StoreDown::Local, 2)), Arc::default(), (|| 0) as fn() -> u64);
+        let exchange = Mutex::new(Exchange::new(1, StoreDown::Local, 2));
         let state = tempfile::tempdir().unwrap();
         let folder = crate::limits::folder::StateFolder::new(state.path());
         Arc::new(Numbers {
@@ -208,7 +234,7 @@ mod tests {
             follower: Some(Mutex::new(Follower::new(folder))),
             admitted: Mutex::new(admitted),
             clock: Some(Arc::default()),
-            exchange: Some(exchange),
+            others: Some(Others { exchange, health: Arc::default(), now_ns: || 0 }),
         })
     }
 

@@ -5,6 +5,8 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
+use portcullis_limiter::charge::tag;
+
 /// Names by tag, replaced as a whole when the policy changes.
 #[derive(Debug, Default)]
 pub struct Names(RwLock<BTreeMap<u32, String>>);

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -52,16 +52,17 @@ impl Host {
     }
 
     /// One of its numbers, without the prefix; 0 while it is not there.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("portcullis_")?.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("portcullis_")?.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
-    pub fn wait_for(&self, name: &str, holds: impl Fn(f64) -> bool) {
+    pub fn wait_for(&self, name: &str, holds: impl Fn(u64) -> bool) {
         let start = Instant::now();
         while !holds(self.metric(name)) {
             assert!(start.elapsed() < Duration::from_secs(10), "waited for {name}, which is {}", self.metric(name));
@@ -78,15 +79,15 @@ impl Host {
 pub fn flood(hosts: &[Host], length: Duration, meanwhile: impl FnOnce()) -> Vec<Instant> {
     let until = Instant::now() + length;
     let states: Vec<PathBuf> = hosts.iter().flat_map(|host| (0..GUESTS).map(|_| host.state())).collect();
-    let guests: Vec<_> = states.into_iter().map(|state| thread::spawn(move || guest(state, until))).collect();
+    let guests: Vec<_> = states.into_iter().map(|state| thread::spawn(move || guest(&state, until))).collect();
     meanwhile();
     let mut admitted: Vec<Instant> = guests.into_iter().flat_map(|guest| guest.join().unwrap()).collect();
     admitted.sort();
     admitted
 }
 
-fn guest(state: PathBuf, until: Instant) -> Vec<Instant> {
-    let mut limiter = Limiter::new(Disk::new(state.clone()));
+fn guest(state: &Path, until: Instant) -> Vec<Instant> {
+    let mut limiter = Limiter::new(Disk::new(state));
     let charge = Charge {
         key: 0x1234_5678_9abc_def0,
         tag: 7,
@@ -117,13 +118,13 @@ fn guest(state: PathBuf, until: Instant) -> Vec<Instant> {
 pub fn bound_is_kept(admitted: &[Instant], n_hosts: u32, lag: Duration) {
     let more = f64::from(n_hosts - 1) * (BURST + RATE * lag.as_secs_f64());
     // What was admitted and has not come back yet is what the worst window until now holds above `rate·w`.
-    let (mut level, mut last, mut worst) = (0.0_f64, None, 0.0_f64);
+    let (mut level, mut last, mut worst) = (0.0_f64, None::<Instant>, 0.0_f64);
     for at in admitted {
         let since = last.map_or(0.0, |last| (*at - last).as_secs_f64());
         level = (level - RATE * since).max(0.0) + 1.0;
         worst = worst.max(level);
         last = Some(*at);
     }
-    println!("{} admitted; at most {worst:.0} above the rate, where {:.0} are declared", admitted.len(), BURST + more);
+    eprintln!("{} admitted; at most {worst:.0} above the rate, where {:.0} are declared", admitted.len(), BURST + more);
     assert!(worst <= BURST + more, "{worst} in a window above its rate, more than {}", BURST + more);
 }

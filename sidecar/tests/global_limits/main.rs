@@ -5,6 +5,8 @@
 //! `REDIS_SERVER`, else on the search path; `none` leaves these tests out, as they are where there is none, except under
 //! `PORTCULLIS_REQUIRE=1`.
 
+#![expect(clippy::print_stderr, reason = "what was measured, and what is left out")]
+
 mod host;
 mod redis_server;
 
@@ -23,10 +25,18 @@ const LAG: Duration = Duration::from_millis(250);
 fn two_hosts(server: &RedisServer, store_down: StoreDown) -> [Host; 2] {
     let hosts = [Host::start(&server.url(), store_down), Host::start(&server.url(), store_down)];
     for host in &hosts {
-        host.wait_for("store_hosts", |hosts| hosts == 2.0);
-        host.wait_for("store_up", |up| up == 1.0);
+        host.wait_for("store_hosts", |hosts| hosts == 2);
+        host.wait_for("store_up", |up| up == 1);
     }
     hosts
+}
+
+fn count(admitted: &[Instant]) -> f64 {
+    f64::from(u32::try_from(admitted.len()).unwrap())
+}
+
+fn between(admitted: &[Instant], from: Instant, to: Instant) -> f64 {
+    count(&admitted.iter().copied().filter(|at| (from..to).contains(at)).collect::<Vec<_>>())
 }
 
 #[test]
@@ -37,10 +47,10 @@ fn two_hosts_keep_to_the_bound_in_every_window_and_use_what_is_allowed() {
     let admitted = flood(&hosts, length, || sleep(length));
     bound_is_kept(&admitted, 2, LAG);
     let allowed = RATE * length.as_secs_f64();
-    assert!(admitted.len() as f64 > 0.9 * allowed, "{} of {allowed}", admitted.len());
+    assert!(count(&admitted) > 0.9 * allowed, "{} of {allowed}", admitted.len());
     for host in &hosts {
-        host.wait_for("store_received_units_total", |units| units > 0.0);
-        assert_eq!(host.metric("store_lost_messages_total"), 0.0);
+        host.wait_for("store_received_units_total", |units| units > 0);
+        assert_eq!(host.metric("store_lost_messages_total"), 0);
     }
 }
 
@@ -54,7 +64,7 @@ fn pulses_on_both_hosts_at_once_keep_to_the_bound() {
         sleep(Duration::from_millis(700));
     }
     bound_is_kept(&admitted, 2, LAG);
-    assert!(admitted.len() as f64 > BURST, "{}", admitted.len());
+    assert!(count(&admitted) > BURST, "{}", admitted.len());
 }
 
 #[test]
@@ -77,15 +87,14 @@ fn while_redis_is_dead_each_host_goes_on_alone_and_then_the_bound_holds_again() 
         sleep(Duration::from_secs(2));
     });
     let [dead, restarted, healed] = marks[..] else { panic!("{marks:?}") };
-    let between = |from, to| admitted.iter().filter(|at| (from..to).contains(*at)).count() as f64;
-    let alone = between(dead, restarted);
+    let alone = between(&admitted, dead, restarted);
     let allowed = RATE * (restarted - dead).as_secs_f64();
     assert!(alone > 1.9 * allowed && alone <= 2.0 * (allowed + BURST), "{alone}, one host's part is {allowed}");
     let after: Vec<_> = admitted.iter().copied().filter(|at| *at >= healed).collect();
     bound_is_kept(&after, 2, LAG);
     for host in &hosts {
-        assert_eq!(host.metric("store_up"), 1.0);
-        assert_eq!(host.metric("store_connections_total"), 2.0);
+        assert_eq!(host.metric("store_up"), 1);
+        assert_eq!(host.metric("store_connections_total"), 2);
     }
 }
 
@@ -104,13 +113,13 @@ fn while_redis_hangs_each_host_keeps_its_part_if_it_is_told_to() {
         server.go_on();
         sleep(Duration::from_secs(1));
     });
-    let part = admitted.iter().filter(|at| (marks[0]..marks[1]).contains(*at)).count() as f64;
+    let part = between(&admitted, marks[0], marks[1]);
     let allowed = RATE * (marks[1] - marks[0]).as_secs_f64();
     assert!(part > 0.8 * allowed, "{part} of {allowed}");
     // Each host's 100 ms until it charges itself for the other.
     assert!(part <= allowed + BURST + 2.0 * (BURST + RATE * 0.1), "{part} of {allowed}");
     for host in &hosts {
-        host.wait_for("store_up", |up| up == 1.0);
+        host.wait_for("store_up", |up| up == 1);
     }
 }
 
@@ -125,7 +134,7 @@ fn what_is_wiped_is_not_missed() {
         }
     });
     bound_is_kept(&admitted, 2, LAG);
-    assert_eq!(hosts[0].metric("store_connections_total"), 1.0);
+    assert_eq!(hosts[0].metric("store_connections_total"), 1);
 }
 
 #[test]
@@ -145,12 +154,12 @@ fn garbage_on_the_channel_is_counted_and_changes_nothing() {
         }
     });
     bound_is_kept(&admitted, 2, LAG);
-    assert!(admitted.len() as f64 > 0.9 * RATE * 2.0, "{}", admitted.len());
+    assert!(count(&admitted) > 0.9 * RATE * 2.0, "{}", admitted.len());
     for host in &hosts {
-        host.wait_for("store_refused_messages_total{reason=\"too_long\"}", |n| n == 10.0);
-        host.wait_for("store_refused_messages_total{reason=\"malformed\"}", |n| n == 40.0);
-        host.wait_for("store_refused_messages_total{reason=\"other_version\"}", |n| n == 160.0);
-        assert_eq!(host.metric("store_connections_total"), 1.0);
+        host.wait_for("store_refused_messages_total{reason=\"too_long\"}", |n| n == 10);
+        host.wait_for("store_refused_messages_total{reason=\"malformed\"}", |n| n == 40);
+        host.wait_for("store_refused_messages_total{reason=\"other_version\"}", |n| n == 160);
+        assert_eq!(host.metric("store_connections_total"), 1);
     }
 }
 
@@ -158,8 +167,18 @@ fn garbage_on_the_channel_is_counted_and_changes_nothing() {
 fn a_server_with_users_is_reached_with_a_password_from_a_file() {
     let Some(server) = RedisServer::for_test() else { return };
     server.command(&[
-        "ACL", "SETUSER", "gate", "on", ">s3cret", "resetchannels", "&portcullis:limits", "-@all", "+publish", "+subscribe",
-        "+ping", "+client|setinfo",
+        "ACL",
+        "SETUSER",
+        "gate",
+        "on",
+        ">s3cret",
+        "resetchannels",
+        "&portcullis:limits",
+        "-@all",
+        "+publish",
+        "+subscribe",
+        "+ping",
+        "+client|setinfo",
     ]);
     server.command(&["ACL", "SETUSER", "default", "off"]);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -169,8 +188,8 @@ fn a_server_with_users_is_reached_with_a_password_from_a_file() {
         redis.password_file = Some(file.path().to_owned());
     });
     sleep(Duration::from_millis(500));
-    assert_eq!(host.metric("store_connected"), 0.0);
+    assert_eq!(host.metric("store_connected"), 0);
     // It is read again at every attempt.
     std::fs::write(file.path(), "s3cret\n").unwrap();
-    host.wait_for("store_up", |up| up == 1.0);
+    host.wait_for("store_up", |up| up == 1);
 }

@@ -19,7 +19,9 @@ impl RedisServer {
     /// One for a test, or `None` after a printed skip where it may be missing.
     pub fn for_test() -> Option<Self> {
         let Some(program) = program() else {
-            println!("SKIPPED, nothing was tested: missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)");
+            eprintln!(
+                "SKIPPED, nothing was tested: missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)"
+            );
             return None;
         };
         let mut server = Self { program, folder: tempfile::tempdir().unwrap(), child: None };

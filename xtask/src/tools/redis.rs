@@ -1,9 +1,6 @@
 //! Redis: the store through which hosts share limits. Valkey will do too; it is named by the variable.
 
-use std::{
-    path::Path,
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -11,14 +8,8 @@ use super::{DEBIANS, Part, apt_install};
 use crate::{project::Project, run};
 
 /// Publishing and users with passwords are all that is asked for.
-pub(super) const PART: Part = Part {
-    name: "redis-server",
-    variable: "REDIS_SERVER",
-    fetched: DEBIANS,
-    oldest: (6, 0),
-    version,
-    fetch,
-};
+pub(super) const PART: Part =
+    Part { name: "redis-server", variable: "REDIS_SERVER", fetched: DEBIANS, oldest: (6, 0), version, fetch };
 
 /// The program of Debian's tools package: it is the server when it is called by that name. The package `redis-server`
 /// holds only a link to it, and a service, which installing it would start.

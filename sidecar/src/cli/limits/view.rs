@@ -145,16 +145,17 @@ fn allowed(rule: &Rule) -> String {
     }
 }
 
-/// The rate whose interval this is, rounded, in the unit in which it is at least one.
+/// The rate whose interval this is, in the first unit in which it is a whole number, else at least one.
 fn rate(interval_ns: u64) -> String {
-    let units = [("s", 1_000_000_000_u64), ("min", 60_000_000_000), ("h", 3_600_000_000_000), ("d", 86_400_000_000_000)];
-    let interval_ns = interval_ns.max(1);
-    let (name, period) = units.into_iter().find(|(_, period)| *period >= interval_ns).unwrap_or(("d", units[3].1));
+    const UNITS: [(&str, f64); 4] = [("s", 1e9), ("min", 6e10), ("h", 3.6e12), ("d", 8.64e13)];
     #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let rate = period as f64 / interval_ns as f64;
-    // The interval was rounded up to whole nanoseconds.
-    let rounded = (rate * 100.0).round() / 100.0;
-    format!("{rounded}/{name}")
+    let interval = interval_ns.max(1) as f64;
+    // The interval was rounded up to whole nanoseconds, which is taken back.
+    let rates = UNITS.map(|(name, period)| (name, (period / interval * 100.0).round() / 100.0));
+    let at_least_one = || rates.iter().filter(|(_, rate)| *rate >= 1.0);
+    let (name, rate) =
+        at_least_one().find(|(_, rate)| rate.fract() == 0.0).or(at_least_one().next()).unwrap_or(&rates[3]);
+    format!("{rate}/{name}")
 }
 
 #[cfg(test)]
@@ -169,7 +170,9 @@ mod tests {
             (1_000_000_000, "1/s"),
             (6_000_000_000, "10/min"),
             (36_000_000_000, "100/h"),
-            (864_000_000_000, "4.17/h"),
+            (864_000_000_000, "100/d"),
+            (800_000_000, "75/min"),
+            (700_000_000, "1.43/s"),
             (86_400_000_000_000 * 2, "0.5/d"),
         ] {
             assert_eq!(rate(interval_ns), text);
