@@ -43,7 +43,7 @@ async fn every_kind_of_limit_says_how_it_stands_in_structured_fields() {
     let Some(parts) = Parts::for_test() else { return };
     let hour = json!({"Requests": 3, "Period": "1h", "Burst": 3});
     let kinds = [
-        ("rate", json!([{"Name": "a rate", "Key": ["source"], "Rate": hour}])),
+        ("rate", json!([{"Name": "a.rate", "Key": ["source"], "Rate": hour}])),
         ("quota", json!([{"Name": "day", "Key": ["source"], "Quota": {"Requests": 3, "Window": "day"}}])),
         ("month", json!([{"Name": "month", "Key": [], "Quota": {"Requests": 3, "Window": "month"}}])),
         (
@@ -69,7 +69,7 @@ async fn every_kind_of_limit_says_how_it_stands_in_structured_fields() {
     .unwrap();
     let web = stand.caller("web").unwrap();
     for (name, names) in [
-        ("rate", vec!["a rate"]),
+        ("rate", vec!["a.rate"]),
         ("quota", vec!["day"]),
         ("month", vec!["month"]),
         ("several", vec!["at-once", "quota", "rate"]),

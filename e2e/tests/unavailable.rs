@@ -81,7 +81,11 @@ async fn units_that_cannot_be_counted_are_refused_or_let_through_as_the_policy_s
             json!({"Kind": "rate-limits", "Name": "allow", "OnUnavailable": "allow", "Limits": limit}),
         ]);
         let hosts = ["deny", "allow"].map(|name| (name.to_owned(), vec![guard(name)]));
-        let setup = Setup { policy, hosts: hosts.to_vec(), state: Some(state.clone()), ..Setup::default() };
+        // An instance that first looked when the folder was not there never sees it: the collector has to take it away.
+        let environment = vec![("GOGC", "1".to_owned())];
+        let setup =
+            Setup { policy, hosts: hosts.to_vec(), state: Some(state.clone()), environment, ..Setup::default() };
+
         let stand = Stand::start(&parts, setup).await.unwrap();
         match trouble {
             Trouble::Missing => fs::remove_dir_all(&state).unwrap(),
@@ -101,7 +105,8 @@ async fn units_that_cannot_be_counted_are_refused_or_let_through_as_the_policy_s
             assert_eq!(status, if name == "deny" { 503 } else { 200 }, "{trouble:?}: {name}");
         }
         assert!(!alarms.is_empty(), "{trouble:?}: nobody is told: {lines:?}");
-        assert!(alarms.len() <= 2, "{trouble:?}: {alarms:?}");
+        // Instances share nothing that is left, so each says it once.
+        assert!(alarms.len() <= 10, "{trouble:?}: {alarms:?}");
 
         // Mended, it counts again.
         match trouble {
@@ -119,7 +124,7 @@ async fn units_that_cannot_be_counted_are_refused_or_let_through_as_the_policy_s
         let deadline = Instant::now() + Duration::from_secs(15);
         while status(&stand, "deny").await != 200 {
             assert!(Instant::now() < deadline, "{trouble:?}: it does not recover");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert!(state.join("limits").is_dir(), "{trouble:?}");
     }
