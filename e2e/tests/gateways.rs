@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use portcullis_e2e::limits::attack::{Attack, Pattern, Report, Target, run, run_all};
+use portcullis_e2e::limits::attack::{Attack, Pattern, Report, Target, run_all};
 use portcullis_e2e::limits::bound::{Bucket, Shot, worst};
 use portcullis_e2e::limits::is_long;
 use portcullis_e2e::limits::stand::{Setup, Stand, everybody, guard, host};
@@ -17,8 +17,10 @@ const BUCKET: Bucket = Bucket { rate: 100.0, burst: 20.0 };
 const CONNECTIONS: usize = 32;
 /// Within which the bound has to hold again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// What two gateways may admit beyond the limit, as a part of it (docs/reference/global-limits.md).
-const ERROR: f64 = 0.5;
+/// What is allowed for the way from one host to the other, in seconds (docs/reference/global-limits.md).
+const LAG: f64 = 0.25;
+/// What two hosts together keep to, by the same page: the other host's burst, and what comes in meanwhile, once more.
+const BOUND: Bucket = Bucket { burst: 2.0 * BUCKET.burst + BUCKET.rate * LAG, ..BUCKET };
 const NAME: &str = "shared";
 
 async fn gateway(parts: &Parts, redis: &Redis, store_down: &str) -> Stand {
@@ -51,14 +53,14 @@ fn within(shots: &[Shot], from: Duration, to: Duration) -> Vec<Shot> {
     shots.iter().filter(|shot| shot.sent >= from && shot.answered < to).copied().collect()
 }
 
-/// Admitted by both over allowed, in all windows of a second and more: what is late is told in shorter ones.
+/// Admitted by both over the stated bound, in the worst window.
 fn say_phase(what: &str, shots: &[Shot], from: Duration, to: Duration) -> f64 {
     let shots = within(shots, from, to);
     let admitted = shots.iter().filter(|shot| shot.admitted()).count();
-    let ratio = worst(BUCKET, &shots);
+    let (exact, ratio) = (worst(BUCKET, &shots), worst(BOUND, &shots));
     let allowed = BUCKET.rate * to.saturating_sub(from).as_secs_f64();
     say(&format!(
-        "    {what}, {from:.0?} to {to:.0?}: {admitted} admitted, {allowed:.0} come in; worst window {ratio:.3}"
+        "    {what}, {from:.0?} to {to:.0?}: {admitted} admitted, {allowed:.0} come in; worst window {exact:.3} of the limit, {ratio:.3} of the bound"
     ));
     ratio
 }
@@ -91,26 +93,23 @@ async fn two_gateways_keep_to_one_limit_and_survive_redis_and_each_other() {
     say_phase("both, Redis stopped", &shots, before, before + outage);
     say_phase("both, Redis back", &shots, before + outage, before + outage + AGAIN);
     let again = say_phase("both, settled", &shots, before + outage + AGAIN, lasting);
-    assert!(together <= 1.0 + ERROR, "{together}");
-    assert!(again <= 1.0 + ERROR, "{again}");
-    // Neither starves.
-    for report in &reports {
-        let admitted =
-            within(&report.shots, before + outage + AGAIN, lasting).iter().filter(|it| it.admitted()).count();
-        assert!(admitted > 0, "a gateway gets nothing");
-    }
+    assert!(together <= 1.0, "{together}");
+    assert!(again <= 1.0, "{again}");
 
-    // One dies with its sidecar: what it used is forgotten in time, and the other goes on alone.
+    // One dies with its sidecar: what it used is over in time, and the other goes on alone.
+    let (before, after) = (seconds(2, 5), seconds(3, 10));
+    let lasting = before + AGAIN + after;
+    let running = tokio::spawn(run_all(Attack { lasting, ..attack }, vec![target(&one), target(&other)]));
+    tokio::time::sleep(before).await;
     drop(other);
-    let lasting = AGAIN + seconds(3, 10);
-    let report = run(Attack { lasting, ..attack }, target(&one)).await.unwrap();
+    let report = running.await.unwrap().unwrap().swap_remove(0);
     check(&report);
-    let alone = say_phase("one, the other killed", &report.shots, Duration::ZERO, lasting);
-    assert!(alone <= 1.0 + ERROR, "{alone}");
-    let settled = within(&report.shots, AGAIN, lasting);
+    let alone = say_phase("one, the other killed", &report.shots, before + AGAIN, lasting);
+    assert!(alone <= 1.0, "{alone}");
+    let settled = within(&report.shots, before + AGAIN, lasting);
     let admitted = settled.iter().filter(|shot| shot.admitted()).count();
     #[allow(clippy::cast_precision_loss)] // small counts
-    let share = admitted as f64 / (BUCKET.rate * lasting.saturating_sub(AGAIN).as_secs_f64());
+    let share = admitted as f64 / (BUCKET.rate * after.as_secs_f64());
     assert!(share >= 0.9, "the survivor gets {share} of the limit");
 }
 
@@ -121,7 +120,7 @@ async fn two_gateways_that_cannot_hear_each_other_take_a_share_each_where_that_i
     let mut redis = Redis::start(&binary).await.unwrap();
     let (one, other) = (gateway(&parts, &redis, "share").await, gateway(&parts, &redis, "share").await);
     redis.stop();
-    tokio::time::sleep(AGAIN).await;
+    tokio::time::sleep(seconds(2, 5)).await;
     let lasting = seconds(4, 20);
     let attack = Attack { connections: CONNECTIONS, pattern: Pattern::Flood, lasting };
     let reports = run_all(attack, vec![target(&one), target(&other)]).await.unwrap();
@@ -131,5 +130,5 @@ async fn two_gateways_that_cannot_hear_each_other_take_a_share_each_where_that_i
     }
     // Each bucket is full at first: what they share is what comes in.
     let ratio = say_phase("a share each", &shots, seconds(1, 1), lasting);
-    assert!(ratio <= 1.0 + ERROR, "{ratio}");
+    assert!(ratio <= 1.0, "{ratio}");
 }

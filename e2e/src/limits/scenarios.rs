@@ -18,7 +18,7 @@ pub const CONNECTIONS: usize = 64;
 const COLLECTOR: (&str, &str) = ("GOGC", "5");
 /// Callers of the attack with many keys, and tenants of each.
 const CALLERS: usize = 8;
-const TENANTS: usize = 32;
+const TENANTS: usize = 16;
 
 /// Who limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Scenario {
             Scenario::Flood | Scenario::ClockStep => (100, 20, false),
             // Slow and deep: what is forgotten while nobody asks, or over a restart, shows.
             Scenario::Pulse | Scenario::Restart => (10, 100, false),
-            Scenario::Keys => (2, 4, true),
+            Scenario::Keys => (1, 3, true),
         };
         Rate { requests, burst, keyed }
     }
