@@ -32,9 +32,9 @@ pub struct Parts {
 
 /// The `redis-server` binary: Debian's package of that name.
 pub fn redis() -> Result<PathBuf> {
-    from_environment("REDIS")
+    from_environment("REDIS_SERVER")
         .or_else(|| on_path("redis-server"))
-        .context("missing: redis-server (variable REDIS, or `cargo xtask tools`)")
+        .context("missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)")
 }
 
 /// For a test: the same, or `None` after a printed skip where it may be missing.

@@ -75,7 +75,7 @@ async fn two_gateways_keep_to_one_limit_and_survive_redis_and_each_other() {
     let mut redis = Redis::start(&binary).await.unwrap();
     let (one, other) = (gateway(&parts, &redis, "local").await, gateway(&parts, &redis, "local").await);
 
-    let (before, outage, after) = (seconds(4, 10), seconds(3, 60), AGAIN + seconds(3, 10));
+    let (before, outage, after) = (seconds(3, 10), seconds(2, 60), AGAIN + seconds(2, 10));
     let lasting = before + outage + after;
     let attack = Attack { connections: CONNECTIONS, pattern: Pattern::Flood, lasting };
     let running = tokio::spawn(run_all(attack, vec![target(&one), target(&other)]));
@@ -97,7 +97,7 @@ async fn two_gateways_keep_to_one_limit_and_survive_redis_and_each_other() {
     assert!(again <= 1.0, "{again}");
 
     // One dies with its sidecar: what it used is over in time, and the other goes on alone.
-    let (before, after) = (seconds(2, 5), seconds(3, 10));
+    let (before, after) = (seconds(1, 5), seconds(2, 10));
     let lasting = before + AGAIN + after;
     let running = tokio::spawn(run_all(Attack { lasting, ..attack }, vec![target(&one), target(&other)]));
     tokio::time::sleep(before).await;
@@ -121,7 +121,7 @@ async fn two_gateways_that_cannot_hear_each_other_take_a_share_each_where_that_i
     let (one, other) = (gateway(&parts, &redis, "share").await, gateway(&parts, &redis, "share").await);
     redis.stop();
     tokio::time::sleep(seconds(2, 5)).await;
-    let lasting = seconds(4, 20);
+    let lasting = seconds(3, 20);
     let attack = Attack { connections: CONNECTIONS, pattern: Pattern::Flood, lasting };
     let reports = run_all(attack, vec![target(&one), target(&other)]).await.unwrap();
     let shots: Vec<Shot> = reports.iter().flat_map(|report| report.shots.clone()).collect();

@@ -177,7 +177,7 @@ async fn one_caller_at_a_hundred_times_its_limit_leaves_the_others_theirs() {
     )
     .await
     .unwrap();
-    let lasting = Duration::from_secs(if is_long() { 30 } else { 6 });
+    let lasting = Duration::from_secs(if is_long() { 30 } else { 4 });
     let target = |name: &str| load::Target {
         headers: stand.caller(name).unwrap(),
         ..load::Target::get(&stand.client(), &host("fair"), PATH)
