@@ -20,6 +20,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
             case_files().iter().map(|file| Value::from(file.policy.clone()).to_string().into()).collect()
         }
         "jwk_set" => key_sets(),
+        "limits_log" => logs(),
         "path" => cases(|file| file.requests.iter().map(|case| [b"\0", case.path.as_bytes()].concat()).collect()),
         "regex" => patterns(),
         "snapshot" => snapshots(),
@@ -42,6 +43,33 @@ fn cases(of: impl Fn(&CaseFile) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     let mut seeds: Vec<_> = case_files().iter().flat_map(of).collect();
     seeds.sort();
     seeds.dedup();
+    seeds
+}
+
+/// A slot of each kind, in each mode; and a checkpoint with something in it.
+fn logs() -> Vec<Vec<u8>> {
+    let slot = |kind: u8, class: u8, words: [u64; 6]| {
+        let mut bytes = vec![kind, 3, class, 0, 1, 0, 0, 0];
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes
+    };
+    let t = 1_800_000_000_000_000_000;
+    let mut slots = Vec::new();
+    for class in 0..3 {
+        for kind in 1..=7 {
+            slots.extend(slot(kind, class, [1 + u64::from(class) * 1024, t, 5, 1000, 2, t + 9]));
+        }
+    }
+    let checkpoint = [
+        slot(8, 0, [0, t, 0, 3, 0, 0]),
+        slot(9, 0, [1, t + 5, 1000, 5, 3, 0]),
+        slot(6, 0, [1, 0x6b_6579, 0, 0, 0, 0]),
+        slot(9, 2, [2049, t + 5000, 5 | 1 << 32, 1000, 1 << 32, 0]),
+        slot(10, 0, [0, t, 0, 3, 0, 0]),
+    ];
+    let checkpoint = [checkpoint.concat(), slots.clone()].concat();
+    let mut seeds: Vec<_> = (0..3).map(|mode| [&[mode], slots.as_slice()].concat()).collect();
+    seeds.push([&[2], checkpoint.as_slice()].concat());
     seeds
 }
 

@@ -12,6 +12,7 @@ pub mod chain;
 pub mod config_entries;
 pub mod jwk_set;
 pub mod jwt;
+pub mod limits_log;
 pub mod path;
 pub mod regex;
 pub mod snapshot;
@@ -30,12 +31,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "api_key", max_len: 512, run: api_key::run },
     Target { name: "certificate", max_len: 4096, run: certificate::run },
     Target { name: "chain", max_len: 4096, run: chain::run },
     Target { name: "config_entries", max_len: 4096, run: config_entries::run },
     Target { name: "jwk_set", max_len: 4096, run: jwk_set::run },
+    Target { name: "limits_log", max_len: 4096, run: limits_log::run },
     Target { name: "path", max_len: 256, run: path::run },
     Target { name: "regex", max_len: 96, run: regex::run },
     Target { name: "snapshot", max_len: 4096, run: snapshot::run },

@@ -4,14 +4,15 @@
 //!  limits/clock   │ 0..64: the sidecar's beat, every 50 ms: wall, boottime, offset │ 64..128: the guests' suspicion │
 //!
 //!  steady = wall + offset            as long as the beat is fresh
-//!           beat's wall + 250 ms     when the wall clock is beyond that: was it set forward, or is the sidecar dead?
-//!                                    The first guest who finds out writes the suspicion; if no beat comes within 100 ms
-//!                                    of it, the sidecar is dead,
-//!  steady = wall + offset            and so it goes on
+//!           beat's wall + offset      when the wall clock is elsewhere: was it set, or is the sidecar dead? The first guest
+//!                                     that finds out writes the suspicion; if no beat comes within 100 ms of it, the
+//!                                     sidecar is dead, and
+//!           wall + offset             it goes on
 //! ```
 //!
-//! So a wall clock that is set forward while the sidecar lives gives nothing away, and the sidecar's death costs no more
-//! than [`GRACE_NS`] of time. Everything here is pure; times are in nanoseconds since the Unix epoch.
+//! So a wall clock that is set forward by more than [`FRESH_NS`] while the sidecar lives gives nothing away; by less, it
+//! borrows that much until the next beat, and the log's time waits for it afterwards. The sidecar's death costs no more than
+//! [`GRACE_NS`] of time. Everything here is pure; times are in nanoseconds since the Unix epoch.
 
 use xxhash_rust::xxh64::xxh64;
 
@@ -23,8 +24,8 @@ pub const SUSPICION_AT: u64 = 64;
 pub const FILE_NAME: &str = "clock";
 /// How often the sidecar beats.
 pub const BEAT_NS: u64 = 50_000_000;
-/// How long a beat is good for.
-pub const FRESH_NS: u64 = 250_000_000;
+/// How long a beat is good for: two may be missed.
+pub const FRESH_NS: u64 = 150_000_000;
 /// How long a suspicion waits for a beat.
 pub const GRACE_NS: u64 = 100_000_000;
 /// Below this the wall clock is being slewed or the two clocks were not read at once; it was not set.
@@ -55,22 +56,22 @@ pub struct Beat {
 /// The steady time for a wall time and what stands in the file; the file may be short, empty or broken.
 pub fn steady(wall_ns: u64, file: &[u8]) -> Reading {
     let Some(beat) = Beat::decode(file) else { return Reading { steady_ns: wall_ns, suspect: None } };
-    let at = |wall: u64| wall.checked_add_signed(beat.offset_ns).unwrap_or(0);
-    let latest = beat.wall_ns.saturating_add(FRESH_NS);
-    let is_near = wall_ns.abs_diff(beat.wall_ns) <= FRESH_NS;
-    // A guest that read its clock before the beat was written is a little behind it.
-    let held = if wall_ns < beat.wall_ns { beat.wall_ns } else { latest };
-    if beat.closed || (is_near && wall_ns >= beat.wall_ns) {
+    let at = |wall: u64| wall.saturating_add_signed(beat.offset_ns);
+    let ahead_ns = wall_ns.checked_sub(beat.wall_ns);
+    if beat.closed || ahead_ns.is_some_and(|ahead| ahead <= FRESH_NS) {
         return Reading { steady_ns: at(wall_ns), suspect: None };
     }
-    if is_near {
-        return Reading { steady_ns: at(held), suspect: None };
+    // Never ahead of the true time, whatever was done to the wall clock.
+    let held = Reading { steady_ns: at(beat.wall_ns), suspect: None };
+    if beat.wall_ns.saturating_sub(wall_ns) <= FRESH_NS && ahead_ns.is_none() {
+        // It was read before the beat was written.
+        return held;
     }
     let since = file.get(64..LEN).and_then(|bytes| suspicion(bytes, &beat)).filter(|since| *since <= wall_ns);
     match since {
         Some(since) if wall_ns - since >= GRACE_NS => Reading { steady_ns: at(wall_ns), suspect: None },
-        Some(_) => Reading { steady_ns: at(held), suspect: None },
-        None => Reading { steady_ns: at(held), suspect: Some(encode([SUSPICION, beat.wall_ns, wall_ns, 0, 0, 0, 0])) },
+        Some(_) => held,
+        None => Reading { suspect: Some(encode([SUSPICION, beat.wall_ns, wall_ns, 0, 0, 0, 0])), ..held },
     }
 }
 
@@ -145,7 +146,7 @@ impl Beat {
 
     /// The steady time of the beat.
     pub fn steady_ns(&self) -> u64 {
-        self.wall_ns.checked_add_signed(self.offset_ns).unwrap_or(0)
+        self.wall_ns.saturating_add_signed(self.offset_ns)
     }
 
     /// The first half of the file.

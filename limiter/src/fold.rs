@@ -204,11 +204,7 @@ impl Fold {
             // Nobody's clock is there.
             kind::CHARGE if slot.t >= MAX_T => return Effect::Refused,
             _ if slot.t >= MAX_T => {}
-            kind::STEP => {
-                if self.went_back(slot.t) {
-                    self.shift = self.now.cast_signed() - slot.t.cast_signed();
-                }
-            }
+            kind::STEP if self.went_back(slot.t) => self.shift = self.now.cast_signed() - slot.t.cast_signed(),
             kind::CHARGE => return self.charge(slot, place),
             kind::FOREIGN => return self.foreign(slot),
             kind::RELEASE | kind::REFUND => {
@@ -369,7 +365,7 @@ impl Fold {
                 self.phase = Phase::Reading(n_slots);
             }
             (kind::STATE, Phase::Reading(left @ 1..)) if self.base < MAX_BASE && self.read_state(slot) => {
-                self.take(left)
+                self.take(left);
             }
             (kind::LABEL, Phase::Reading(left @ 1..)) => {
                 let at = At { key: slot.key, class: slot.class };

@@ -76,6 +76,12 @@ pub(crate) fn seed(bucket: u16, generation: u64) -> u64 {
     SEED ^ (u64::from(bucket) << 48) ^ generation
 }
 
+/// A word's lower and higher half.
+#[allow(clippy::cast_possible_truncation, reason = "that is what halves are")]
+pub(crate) fn halves(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
 /// A log's time for a writer's.
 pub(crate) fn log_time(t: u64, shift: i64) -> u64 {
     t.saturating_add_signed(shift).min(MAX_T)
@@ -120,7 +126,9 @@ impl Slot {
     /// A key's text, in the room of the time and the words.
     pub(crate) fn label(key: u64, class: u16, text: &str) -> Self {
         let mut bytes = [0; MAX_LABEL_LEN];
-        let cut = text.floor_char_boundary(MAX_LABEL_LEN);
+        // Between two characters.
+        let cut = (0..=MAX_LABEL_LEN).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = if text.len() <= MAX_LABEL_LEN { text.len() } else { cut };
         for (to, from) in bytes.iter_mut().zip(text.as_bytes().iter().take(cut)) {
             *to = *from;
         }
@@ -166,13 +174,13 @@ impl Slot {
         let (words, _) = covered.as_chunks::<8>();
         let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
         let mut next = || words.next().unwrap_or_default();
-        let head = next().to_le_bytes();
-        let [kind, flags, class_low, class_high, a, b, c, d] = head;
+        let (low, tag) = halves(next());
+        let [kind, flags, class @ ..] = low.to_le_bytes();
         Some(Self {
             kind,
             flags,
-            class: u16::from_le_bytes([class_low, class_high]),
-            tag: u32::from_le_bytes([a, b, c, d]),
+            class: u16::from_le_bytes(class),
+            tag,
             key: next(),
             t: next(),
             words: core::array::from_fn(|_| next()),

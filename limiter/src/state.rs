@@ -2,7 +2,7 @@
 
 use crate::{
     charge::{MAX_LABEL_LEN, Rule, Standing},
-    slot::{Slot, class, kind},
+    slot::{Slot, class, halves, kind},
 };
 
 /// What is known of one key.
@@ -256,11 +256,10 @@ impl State {
                 let back = units.saturating_sub(now.saturating_sub(first));
                 rate.tat = rate.tat.saturating_sub(back).max(now);
             }
-            Self::Rate(_) => {}
             // What has gone over into the count of older windows may not be in it, when that was higher.
             Self::Quota(quota) if first == quota.begin_ns => quota.used = quota.used.saturating_sub(units),
-            Self::Quota(_) => {}
             Self::Held(held) => held.release(first),
+            Self::Rate(_) | Self::Quota(_) => {}
         }
     }
 
@@ -308,7 +307,7 @@ impl State {
 impl Entry {
     /// Its slots of a checkpoint, in order; none of what is over at `now`.
     pub(crate) fn write(&self, now: u64, mut slot: impl FnMut(Slot)) {
-        let head = Slot {
+        let common = Slot {
             kind: kind::STATE,
             flags: self.flags,
             class: self.class,
@@ -318,30 +317,30 @@ impl Entry {
         };
         match &self.state {
             State::Rate(rate) => {
-                slot(Slot { t: rate.tat, words: [rate.interval_ns, u64::from(rate.burst), rate.total, 0], ..head });
+                slot(Slot { t: rate.tat, words: [rate.interval_ns, u64::from(rate.burst), rate.total, 0], ..common });
             }
             State::Quota(quota) => {
                 let t = u64::from(quota.len_s) | u64::from(quota.expiry_s) << 32;
-                slot(Slot { t, words: [quota.units, quota.begin_ns, quota.used, quota.older], ..head });
+                slot(Slot { t, words: [quota.units, quota.begin_ns, quota.used, quota.older], ..common });
             }
             State::Held(held) => {
-                for holder in held.holders.iter().filter(|holder| holder.expires > now) {
+                for holder in held.holders.iter().filter(|one| one.expires > now) {
                     let (units, cost) = (u64::from(held.units), u64::from(holder.cost));
                     let words = [units | cost << 32, held.lease_ns, holder.id, 0];
-                    slot(Slot { t: holder.expires, words, ..head });
+                    slot(Slot { t: holder.expires, words, ..common });
                 }
             }
         }
         if let Some(text) = &self.label {
-            let head = Slot { kind: kind::LABEL, class: self.class, key: self.key, ..Slot::default() };
-            slot(head.with_text(text));
+            let empty = Slot { kind: kind::LABEL, class: self.class, key: self.key, ..Slot::default() };
+            slot(empty.with_text(text));
         }
     }
 
     /// Takes a slot of a checkpoint in.
     pub(crate) fn read(&mut self, slot: &Slot) {
         let [first, second, third, fourth] = slot.words;
-        let (low, high) = halves(first);
+        let (units, cost) = halves(first);
         match &mut self.state {
             State::Rate(rate) => {
                 let burst = u32::try_from(second).unwrap_or(u32::MAX);
@@ -352,16 +351,11 @@ impl Entry {
                 *quota = Quota { begin_ns: second, len_s, expiry_s, used: third, older: fourth, units: first };
             }
             State::Held(held) => {
-                held.push(Holder { id: third, expires: slot.t, cost: high });
-                (held.units, held.lease_ns) = (low, second);
+                held.push(Holder { id: third, expires: slot.t, cost });
+                (held.units, held.lease_ns) = (units, second);
             }
         }
     }
-}
-
-fn halves(word: u64) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }
 
 #[cfg(test)]
