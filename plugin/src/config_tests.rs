@@ -35,9 +35,9 @@ fn what_is_not_said_has_a_safe_default() {
 #[test]
 fn every_scalar_may_come_as_a_text_or_as_itself() {
     let texts = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true", "forwardCertificate": "true", "state": "/state"});
+        "apiKeyHeader": "X-Api-Key", "reloadMilliseconds": "50", "logDenied": "off", "revealRule": "true", "forwardCertificate": "true", "state": "/state", "rateLimitHeaders": "legacy"});
     let own = json!({"snapshot": "/p", "destination": "web", "clientCertificate": "verifiedByTraefik",
-        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true, "forwardCertificate": true, "State": "/state/"});
+        "apikeyheader": "x-api-key", "reloadMilliseconds": 50, "logDenied": false, "revealRule": true, "forwardCertificate": true, "State": "/state/", "ratelimitheaders": "legacy"});
     let expected = Settings {
         policy: PolicyFrom::Snapshot("/p".to_owned()),
         destination: DestinationFrom::Fixed("web".to_owned()),
@@ -49,6 +49,7 @@ fn every_scalar_may_come_as_a_text_or_as_itself() {
         reveal_rule: true,
         state: Some("/state".to_owned()),
         entry_point: String::new(),
+        rate_limit_headers: RateLimitHeaders::Legacy,
     };
     assert_eq!(settings(&texts), expected);
     assert_eq!(settings(&own), expected);

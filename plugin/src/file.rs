@@ -98,13 +98,13 @@ pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<u
 }
 
 #[cfg(target_os = "wasi")]
-fn descriptor(file: &File) -> io::Result<wasip1::Fd> {
+pub(crate) fn descriptor(file: &File) -> io::Result<wasip1::Fd> {
     use std::os::fd::AsRawFd as _;
     u32::try_from(file.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }
 
 #[cfg(target_os = "wasi")]
-fn failed(number: wasip1::Errno) -> io::Error {
+pub(crate) fn failed(number: wasip1::Errno) -> io::Error {
     io::Error::from_raw_os_error(i32::from(number.raw()))
 }
 

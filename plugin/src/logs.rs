@@ -5,6 +5,8 @@
 //! made in them, with the rights of the gateway's own user only.
 
 use crate::file::read_some;
+#[cfg(target_os = "wasi")]
+use crate::file::{descriptor, failed};
 use portcullis_limiter::{Directory, LogFile};
 use std::{
     fs::{self, File},
@@ -15,6 +17,10 @@ use std::{
 const FOLDER: &str = "limits";
 /// Length of a log's name: its generation in hexadecimal digits.
 const NAME_LEN: usize = 16;
+
+/// Bytes of a folder that are read at once: room for some tens of logs, of which a bucket has one or two.
+#[cfg(target_os = "wasi")]
+const PIECE_LEN: usize = 1024;
 
 /// See the module. Touches nothing until it is asked.
 #[derive(Debug)]
@@ -48,16 +54,11 @@ impl Directory for Logs {
     type File = Log;
 
     fn newest(&self, bucket: u16) -> io::Result<Option<u64>> {
-        let entries = match fs::read_dir(self.bucket(bucket)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
         let mut newest = None;
-        for entry in entries {
-            newest = newest.max(entry?.file_name().to_str().and_then(generation));
+        match for_each_name(&self.bucket(bucket), &mut |name| newest = newest.max(generation(name))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(newest),
         }
-        Ok(newest)
     }
 
     fn open(&self, bucket: u16, generation: u64, create: bool) -> io::Result<Log> {
@@ -87,9 +88,57 @@ impl Directory for Logs {
 }
 
 /// The generation that a log's name spells out; `None` for the name of anything else.
-fn generation(name: &str) -> Option<u64> {
-    let is_ours = name.len() == NAME_LEN && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_ours.then(|| u64::from_str_radix(name, 16).ok()).flatten()
+fn generation(name: &[u8]) -> Option<u64> {
+    let digit = |byte: &u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let value = name.iter().try_fold(0, |value: u64, byte| Some(value << 4 | u64::from(digit(byte)?)))?;
+    (name.len() == NAME_LEN).then_some(value)
+}
+
+/// Names what is in a folder. (The library's own way is 3 KB of wasm, and asks the host about each file.)
+#[cfg(target_os = "wasi")]
+#[allow(unsafe_code, reason = "the host's function has no safe spelling")]
+fn for_each_name(folder: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let folder = File::open(folder)?;
+    let mut cookie = 0;
+    loop {
+        let mut piece = [0; PIECE_LEN];
+        // SAFETY: the descriptor is open as long as `folder` lives; the host writes at most `PIECE_LEN` bytes to `piece`.
+        let used = unsafe { wasip1::fd_readdir(descriptor(&folder)?, piece.as_mut_ptr(), PIECE_LEN, cookie) };
+        let used = used.map_err(failed)?;
+        let mut rest = piece.get(..used).unwrap_or_default();
+        let begin = cookie;
+        // Each entry: the next one's cookie (8), the inode (8), the length of the name (4), the type (4); then the name.
+        while let Some((head, tail)) = rest.split_at_checked(24) {
+            let (Some(next), Some(len)) = (head.first_chunk(), head.get(16..).and_then(<[u8]>::first_chunk)) else {
+                break;
+            };
+            let Ok(len) = usize::try_from(u32::from_le_bytes(*len)) else { break };
+            // Cut off: it comes again, whole, with the next piece.
+            let Some((name, tail)) = tail.split_at_checked(len) else { break };
+            each(name);
+            (cookie, rest) = (u64::from_le_bytes(*next), tail);
+        }
+        if used < PIECE_LEN {
+            return Ok(());
+        }
+        if cookie == begin {
+            // Nothing has a name that long.
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+/// Names what is in a folder.
+#[cfg(unix)]
+fn for_each_name(folder: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        each(entry?.file_name().as_encoded_bytes());
+    }
+    Ok(())
 }
 
 // === impl Log ===

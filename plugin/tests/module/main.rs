@@ -21,6 +21,8 @@ mod hostile;
 mod identities;
 mod inline;
 mod lifecycle;
+mod limits;
+mod limits_broken;
 mod normalization;
 mod shadow;
 mod snapshot;

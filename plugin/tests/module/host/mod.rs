@@ -10,7 +10,7 @@ mod wasi;
 
 pub(crate) use state::{STATE_MOUNT, StateFolder};
 
-use state::SharedFile;
+use state::Open;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -39,8 +39,10 @@ pub(crate) struct World {
     pub(crate) open: BTreeMap<i32, Arc<Vec<u8>>>,
     /// The state mount, where there is one.
     pub(crate) state: Option<StateFolder>,
-    /// Its open files by descriptor.
-    pub(crate) open_state: BTreeMap<i32, SharedFile>,
+    /// Its open files and folders by descriptor.
+    pub(crate) open_state: BTreeMap<i32, Open>,
+    /// What others do just before the guest makes the first call that begins like this.
+    pub(crate) before: Option<(&'static str, Box<dyn FnOnce()>)>,
     /// Wall time in Unix milliseconds.
     pub(crate) now_ms: u64,
     /// Most bytes that one read returns.
@@ -81,9 +83,11 @@ pub(crate) struct Reply {
 pub(crate) struct Answer {
     /// Whether the gateway goes on with it.
     pub(crate) forwarded: bool,
+    /// What the guest wants to be told when the answer is over.
+    pub(crate) context: i32,
     /// The host calls made for it.
     pub(crate) calls: Vec<String>,
-    /// What the client got, when it was not forwarded.
+    /// What the client got, when it was not forwarded; else the headers that were set before the backend's.
     pub(crate) reply: Reply,
     /// The request as it went on, or as the access log sees it.
     pub(crate) request: Request,
@@ -197,12 +201,14 @@ impl Guest {
         let outcome = self.handle_request.call(&mut self.store, ())?;
         let fuel = before - self.store.get_fuel()?;
         let world = self.store.data_mut();
-        // The host looks at the low half only; the high half is the context, of which the guest has none.
-        assert!(outcome == 0 || outcome == 1, "{outcome:#x}");
-        let forwarded = outcome == 1;
+        // The low half says whether it goes on, the high half is the context. The host never ends a request of which it
+        // was told anything but 0 and that does not go on.
+        let (context, forwarded) = (i32::try_from(outcome >> 32).unwrap(), outcome & 0xffff_ffff == 1);
+        assert!(outcome == 0 || forwarded, "{outcome:#x}");
         assert_eq!(forwarded, world.reply.status == 0, "either forwarded or answered");
         Ok(Answer {
             forwarded,
+            context,
             calls: std::mem::take(&mut world.calls),
             reply: std::mem::take(&mut world.reply),
             request: world.request.clone(),
@@ -212,8 +218,13 @@ impl Guest {
 
     /// Handles the response of a request that was forwarded.
     pub(crate) fn response(&mut self, is_error: bool) -> wasmtime::Result<Vec<String>> {
+        self.finish(0, is_error)
+    }
+
+    /// As [`Self::response`], with the context of the request.
+    pub(crate) fn finish(&mut self, context: i32, is_error: bool) -> wasmtime::Result<Vec<String>> {
         self.store.data_mut().calls.clear();
-        self.handle_response.call(&mut self.store, (0, i32::from(is_error)))?;
+        self.handle_response.call(&mut self.store, (context, i32::from(is_error)))?;
         Ok(std::mem::take(&mut self.store.data_mut().calls))
     }
 
@@ -246,6 +257,7 @@ impl World {
             open: BTreeMap::new(),
             state: None,
             open_state: BTreeMap::new(),
+            before: None,
             now_ms: START_MS,
             read_limit: usize::MAX,
             reads_fail: false,
