@@ -212,6 +212,7 @@ fn by_network<'a, R: ReadAt>(snapshot: &Snapshot<R>, address: Option<IpAddr>) ->
 }
 
 /// An address with the bits beyond a prefix cleared.
+#[inline(never)]
 pub fn masked(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {

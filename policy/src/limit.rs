@@ -3,10 +3,9 @@
 pub(crate) mod bucket;
 pub mod rule;
 mod window;
+pub mod wire;
 
 use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use crate::model::Mode;
 
@@ -64,7 +63,7 @@ pub enum Amount {
 }
 
 /// Where units are counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Scope {
     /// On each host for itself, exactly.
     #[default]
@@ -74,7 +73,7 @@ pub enum Scope {
 }
 
 /// What becomes of a request whose limits cannot be counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnUnavailable {
     /// It is refused, 503.
     #[default]

@@ -55,7 +55,7 @@ impl Default for PolicySettings {
 }
 
 /// A service's full name: peer, partition, namespace and name, each exact or, where Consul allows it, `*`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     /// The cluster peering that the service is reached through, for sources; empty for what is local. Never `*`.
     pub peer: String,

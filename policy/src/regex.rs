@@ -166,6 +166,13 @@ impl PartialEq for Pattern {
 impl Eq for Pattern {}
 
 impl Serialize for Pattern {
+    /// Where none can be compiled none has to be written: that is 3 KB of wasm.
+    #[cfg(not(feature = "regex-build"))]
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom("this build writes no patterns"))
+    }
+
+    #[cfg(feature = "regex-build")]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = self.to_bytes().ok_or_else(|| S::Error::custom("the automaton cannot be written"))?;
         Stored { text: Cow::Borrowed(&self.0.text), automaton: Cow::Owned(bytes) }.serialize(serializer)

@@ -21,16 +21,16 @@ pub use self::{
     write::{NotAdded, Writer},
 };
 
-use std::{borrow::Cow, net::IpAddr, rc::Rc};
+use std::{any::Any, borrow::Cow, net::IpAddr, rc::Rc};
 
 use serde::de::DeserializeOwned;
 
 use self::{
     layout::{FRAME_LEN, Header, PAGE_LEN, Page, RecordFrame, checksum, hash},
-    recent::Recent,
+    recent::{Answer, Recent},
     record::{ApiKeyRecord, DestinationRecord, IntentionRecord, Key, Settings, SourceRecord},
 };
-use crate::{candidates::Name, certificate::CaRoot, jwt::ProviderRecord, limit::rule::Limit, model::IdentityForm};
+use crate::{candidates::Name, certificate::CaRoot, jwt::ProviderRecord, limit::wire::LimitList, model::IdentityForm};
 
 /// Random access to the bytes of a snapshot: a file, or memory.
 pub trait ReadAt {
@@ -74,12 +74,12 @@ pub struct Snapshot<R> {
     reader: R,
     header: Header,
     settings: Settings,
-    intentions: Recent<IntentionRecord>,
-    destinations: Recent<DestinationRecord>,
-    orders: Recent<Vec<IdentityForm>>,
-    providers: Recent<ProviderRecord>,
-    roots: Recent<Vec<CaRoot>>,
-    limits: Recent<Vec<Limit>>,
+    intentions: Recent,
+    destinations: Recent,
+    orders: Recent,
+    providers: Recent,
+    roots: Recent,
+    limits: Recent,
 }
 
 // === impl ReadAt ===
@@ -190,7 +190,7 @@ impl<R: ReadAt> Snapshot<R> {
     }
 
     /// The limits of a destination, by its name taken literally.
-    pub fn limits(&self, destination: Name<'_>) -> Result<Option<Rc<Vec<Limit>>>, SnapshotError> {
+    pub fn limits(&self, destination: Name<'_>) -> Result<Option<Rc<LimitList>>, SnapshotError> {
         self.remembered(&self.limits, Key::Limits(destination))
     }
 
@@ -236,14 +236,21 @@ impl<R: ReadAt> Snapshot<R> {
     }
 
     /// Looks a record up, or in what was looked up last.
-    fn remembered<T: DeserializeOwned>(
+    fn remembered<T: DeserializeOwned + 'static>(
         &self,
-        recent: &Recent<T>,
+        recent: &Recent,
         key: Key<'_>,
     ) -> Result<Option<Rc<T>>, SnapshotError> {
         if !self.header.shapes.may_hold(key) {
             return Ok(None);
         }
+        let found = self.recalled(recent, key, &|frame| Ok(Rc::new(decode::<T>(frame)?)))?;
+        // Each kind of record has a memory of its own, so it is of the type that it was kept with.
+        found.map(|it| it.downcast().map_err(|_| SnapshotError::Corrupt("record"))).transpose()
+    }
+
+    /// What is the same for all kinds of [`Self::remembered`].
+    fn recalled(&self, recent: &Recent, key: Key<'_>, decode: Decode<'_>) -> Result<Answer, SnapshotError> {
         let key = key.encode();
         let hash = hash(&key);
         if let Some(known) = recent.get(hash, &key) {
@@ -251,7 +258,7 @@ impl<R: ReadAt> Snapshot<R> {
         }
         let frame = self.find(hash, &key)?;
         let len = frame.as_ref().map_or(0, |frame| frame.payload().len());
-        let found = frame.map(|frame| decode(&frame).map(Rc::new)).transpose()?;
+        let found = frame.map(|frame| decode(&frame)).transpose()?;
         recent.keep(hash, key, found.clone(), len);
         Ok(found)
     }
@@ -321,6 +328,9 @@ impl<R: ReadAt> Snapshot<R> {
         RecordFrame::decode(bytes, self.header.generation, offset)
     }
 }
+
+/// Reads a record's payload.
+type Decode<'d> = &'d dyn Fn(&RecordFrame<'_>) -> Result<Rc<dyn Any>, SnapshotError>;
 
 fn decode<T: DeserializeOwned>(frame: &RecordFrame<'_>) -> Result<T, SnapshotError> {
     postcard::from_bytes(frame.payload()).map_err(|_| SnapshotError::Corrupt("record"))

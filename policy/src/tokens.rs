@@ -14,6 +14,7 @@ pub(crate) struct Tokens<'s, R> {
     /// Path and query as they will be forwarded.
     uri: &'s str,
     checked: Vec<Looked>,
+    failure: Option<SnapshotError>,
 }
 
 /// A provider that somebody asked about.
@@ -26,20 +27,38 @@ struct Looked {
 
 impl<'s, R: ReadAt> Tokens<'s, R> {
     pub(crate) fn new(snapshot: &'s Snapshot<R>, request: &'s Request<'s>, uri: &'s str) -> Self {
-        Self { snapshot, request, uri, checked: Vec::new() }
+        Self { snapshot, request, uri, checked: Vec::new(), failure: None }
     }
 
     /// What the request carries for a provider. One that is not known has no tokens (consul-policy §4.6).
     pub(crate) fn check(&mut self, provider: &str) -> Result<&Checked, SnapshotError> {
-        self.asked(provider, true)
+        let at = self.asked(provider, true)?;
+        Ok(self.checked.get(at).map_or(&Checked::Missing, |it| &it.checked))
     }
 
-    /// As [`Self::check`], for one who takes nothing out of the request.
-    pub(crate) fn glance(&mut self, provider: &str) -> Result<&Checked, SnapshotError> {
-        self.asked(provider, false)
+    /// What the valid tokens of a provider claim, for one who takes nothing out of the request. Whether a provider could not
+    /// be looked up is told by [`Self::failure`].
+    pub(crate) fn claims(&mut self, provider: &str) -> Option<&Claims> {
+        let at = match self.asked(provider, false) {
+            Ok(at) => at,
+            Err(error) => {
+                self.failure = Some(error);
+                return None;
+            }
+        };
+        match &self.checked.get(at)?.checked {
+            Checked::Valid(verified) => Some(&verified.claims),
+            Checked::Missing | Checked::Invalid(_) => None,
+        }
     }
 
-    fn asked(&mut self, provider: &str, takes: bool) -> Result<&Checked, SnapshotError> {
+    /// Why claims are not known, if that is why.
+    pub(crate) fn failure(&self) -> Option<SnapshotError> {
+        self.failure
+    }
+
+    /// The place of a provider's tokens in the list.
+    fn asked(&mut self, provider: &str, takes: bool) -> Result<usize, SnapshotError> {
         let at = match self.checked.iter().position(|it| it.provider == provider) {
             Some(at) => at,
             None => {
@@ -48,9 +67,10 @@ impl<'s, R: ReadAt> Tokens<'s, R> {
                 self.checked.len() - 1
             }
         };
-        let Some(looked) = self.checked.get_mut(at) else { return Ok(&Checked::Missing) };
-        looked.is_taken |= takes;
-        Ok(&looked.checked)
+        if let Some(looked) = self.checked.get_mut(at) {
+            looked.is_taken |= takes;
+        }
+        Ok(at)
     }
 
     fn look(&self, provider: &str) -> Result<Checked, SnapshotError> {

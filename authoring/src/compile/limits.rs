@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use portcullis_policy::{
-    limit::rule::{Callers, Cost, Criteria, KeyPart, Limit},
+    limit::{
+        rule::{Callers, Cost, Criteria, KeyPart, Limit},
+        wire::LimitList,
+    },
     model::{Mode, Policy, ServiceName},
     problem::{Problem, Severity},
     snapshot::{Writer, record::Key},
@@ -23,7 +26,7 @@ pub(super) fn add(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Probl
         refuse_twins(&mut limits, problems);
         limits.iter().for_each(|limit| check_providers(policy, limit, problems));
         by_address |= limits.iter().any(looks_at_address);
-        if writer.add(Key::Limits(destination.into()), &limits).is_err() {
+        if writer.add(Key::Limits(destination.into()), &LimitList(limits)).is_err() {
             let rule = format!("rate-limits/{destination}");
             problems.push(Problem {
                 severity: Severity::Error,
@@ -32,7 +35,8 @@ pub(super) fn add(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Probl
                 hint: "use fewer limits, or shorter regexes".to_owned(),
             });
             let name = "rate-limits".to_owned();
-            let _ = writer.put(Key::Limits(destination.into()), &vec![Limit { name, ..Limit::unreadable(rule) }]);
+            let _ = writer
+                .put(Key::Limits(destination.into()), &LimitList(vec![Limit { name, ..Limit::unreadable(rule) }]));
         }
     }
     by_address

@@ -72,8 +72,11 @@ fn allowance() -> impl Strategy<Value = Allowance> {
 fn tier() -> impl Strategy<Value = Tier> {
     let claim = (generated::pick(&["okta", "local"]), claim_path(), generated::pick(&["admin", "ops"]))
         .prop_map(|(provider, path, value)| TierClaim { provider, path, value });
-    (vec(callers(), 0..2), option::of(claim), allowance())
-        .prop_map(|(sources, claim, allowance)| Tier { sources, claim, allowance })
+    (vec(callers(), 0..2), option::of(claim), allowance()).prop_map(|(sources, claim, allowance)| Tier {
+        sources,
+        claim,
+        allowance,
+    })
 }
 
 fn limit() -> impl Strategy<Value = Limit> {
@@ -120,8 +123,11 @@ fn policy() -> impl Strategy<Value = Policy> {
 fn question() -> impl Strategy<Value = Question> {
     let address = prop_oneof![Just("192.0.2.7"), Just("192.0.9.7"), Just("2001:db8:1:2::7"), Just("2001:db8:1:3::7")];
     let address = option::weighted(0.8, address.prop_map(|it| it.parse().unwrap()));
-    (generated::asked(), address, 0..4_000_000_000_u64)
-        .prop_map(|(asked, address, now)| Question { asked, address, now })
+    (generated::asked(), address, 0..4_000_000_000_u64).prop_map(|(asked, address, now)| Question {
+        asked,
+        address,
+        now,
+    })
 }
 
 /// A charge as the documentation says it, its bucket as the text of its key.
@@ -176,7 +182,8 @@ fn expected<'p>(policy: &'p Policy, it: &Question) -> Option<Vec<Expected<'p>>> 
                 });
             }
             let bucket = parts.unwrap_or_else(|| vec![limit.rule.clone(), "unreadable".to_owned()]);
-            let bucket = format!("{bucket:?} {}", counter(&allowance).filter(|it| Some(*it) != counter(&own)).unwrap_or(""));
+            let bucket =
+                format!("{bucket:?} {}", counter(&allowance).filter(|it| Some(*it) != counter(&own)).unwrap_or(""));
             all.push(Expected { limit, bucket, amount: amount(&allowance, it.now), cost });
         }
     }

@@ -4,7 +4,7 @@
 //! Doubt charges. A criterion that cannot be judged for sure holds, and a cost that depends on the reading is the highest of
 //! them; a part of a key that cannot be read leads to the one bucket that the limit has for all such requests.
 
-use std::net::IpAddr;
+use serde_json::Value;
 
 use super::{ANONYMOUS, Walk, permissions::meet};
 use crate::{
@@ -12,11 +12,10 @@ use crate::{
     explain::{Observer, Step},
     headers::Headers as _,
     identity::Caller,
-    jwt::Checked,
     limit::{
         Amount, Charge,
         bucket::Bucket,
-        rule::{Allowance, Callers, Cost, Criteria, KeyPart, Limit, Tier},
+        rule::{Allowance, Callers, Criteria, KeyPart, Limit, TierClaim},
     },
     model::Mode,
     snapshot::{ReadAt, SnapshotError},
@@ -66,8 +65,8 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         for pattern in destination.patterns() {
             let Some(limits) = self.snapshot.limits(pattern)? else { continue };
             let mut is_replaced = false;
-            for limit in limits.iter() {
-                let applied = self.apply_limit(limit, caller, destination, &mut is_replaced)?;
+            for limit in &limits.0 {
+                let applied = self.apply_limit(limit, caller, destination, &mut is_replaced);
                 self.observer.step(Step::Limit { limit, applied: &applied });
                 match applied {
                     Applied::Charged(charge) => charges.push(charge),
@@ -78,7 +77,8 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
                 }
             }
         }
-        Ok(Limited::By(charges))
+        // A provider that could not be looked up has no claims, but that is no reason to go on.
+        self.tokens.failure().map_or(Ok(Limited::By(charges)), Err)
     }
 
     fn apply_limit(
@@ -87,42 +87,51 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         caller: &Caller<'_>,
         destination: Name<'_>,
         is_replaced: &mut bool,
-    ) -> Result<Applied, SnapshotError> {
+    ) -> Applied {
         let address = self.request.source_address.map(|it| it.to_canonical());
         let one_of = |list: &[Callers]| list.iter().any(|it| it.hold(caller, address));
         if limit.mode == Mode::Off {
-            return Ok(Applied::Off);
+            return Applied::Off;
         }
         if limit.exclusive && *is_replaced {
-            return Ok(Applied::Replaced);
+            return Applied::Replaced;
         }
         if !limit.sources.is_empty() && !one_of(&limit.sources) {
-            return Ok(Applied::OtherCaller);
+            return Applied::OtherCaller;
         }
         if one_of(&limit.exempt) {
-            return Ok(Applied::Exempt);
+            return Applied::Exempt;
         }
-        let Some(route) = self.route(&limit.matches) else { return Ok(Applied::OtherRequest) };
+        let (route, cost) = self.route_and_cost(limit);
+        let Some(route) = route else { return Applied::OtherRequest };
         *is_replaced |= limit.exclusive && route.is_sure;
-        let cost = self.cost(&limit.costs);
         if cost == 0 {
-            return Ok(Applied::Free);
+            return Applied::Free;
         }
-        let Some(own) = &limit.allowance else { return Ok(Applied::Unreadable) };
-        let mut allowance = own;
-        for tier in &limit.tiers {
-            if (tier.sources.is_empty() || one_of(&tier.sources)) && self.says(tier)? {
-                allowance = &tier.allowance;
-                break;
-            }
-        }
+        let Some(own) = &limit.allowance else { return Applied::Unreadable };
+        let tier = limit.tiers.iter().find(|tier| {
+            let says =
+                |it: &TierClaim| self.tokens.claims(&it.provider).is_some_and(|has| has.holds(&it.path, &it.value));
+            (tier.sources.is_empty() || one_of(&tier.sources)) && tier.claim.as_ref().is_none_or(says)
+        });
+        let allowance = tier.map_or(own, |tier| &tier.allowance);
         let mut bucket = Bucket::new(&limit.rule);
         for part in &limit.key {
-            self.add_part(&mut bucket, part, caller, destination, address, &route)?;
+            match part {
+                KeyPart::Source => match caller {
+                    Caller::Anonymous => bucket.add_text(b'a', ANONYMOUS),
+                    Caller::Service(name) => bucket.add_text(b's', &name.spelled()),
+                },
+                KeyPart::Destination => bucket.add_text(b'd', &destination.to_owned().spelled()),
+                KeyPart::Route => bucket.add_text(b'r', if route.is_sure { route.label } else { "" }),
+                KeyPart::Claim { provider, path } => self.add_claim(&mut bucket, provider, path),
+                KeyPart::Header(name) => self.add_header(&mut bucket, name),
+                KeyPart::ClientAddress { v4, v6 } => bucket.add_network(address, *v4, *v6),
+            }
         }
         let counter = allowance.kind();
         let (key, label) = bucket.finish((counter != own.kind()).then_some(counter));
-        Ok(Applied::Charged(Charge {
+        Applied::Charged(Charge {
             rule: limit.rule.clone(),
             name: limit.name.clone(),
             key,
@@ -132,98 +141,55 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
             mode: limit.mode,
             scope: limit.scope,
             on_unavailable: limit.on_unavailable,
-        }))
+        })
     }
 
-    /// Which of the criteria the request meets first; `None` for none of them.
-    fn route<'l>(&self, matches: &'l [Criteria]) -> Option<Route<'l>> {
-        if matches.is_empty() {
-            return Some(Route { label: "", is_sure: true });
-        }
-        let sure = self.met(matches.iter());
-        let (at, is_sure) = sure.into_iter().enumerate().find_map(|(at, met)| Some((at, met?)))?;
-        // Of criteria without any, the request meets each.
-        Some(Route { label: matches.get(at).map_or("", |it| it.label.as_str()), is_sure })
-    }
-
-    /// What a request costs: by the first that matches for sure, or by the dearest of those that may match before it.
-    fn cost(&self, costs: &[Cost]) -> u32 {
-        if costs.is_empty() {
-            return 1;
-        }
-        let mut dearest = 0;
-        for (cost, met) in costs.iter().zip(self.met(costs.iter().map(|it| &it.criteria))) {
-            let Some(is_sure) = met else { continue };
-            dearest = dearest.max(cost.cost);
-            if is_sure {
-                return dearest;
-            }
-        }
-        dearest.max(1)
-    }
-
-    /// For each of the criteria, whether the request meets it: `None` if not, else whether that is beyond doubt.
-    fn met<'c>(&self, criteria: impl Iterator<Item = &'c Criteria> + Clone) -> Vec<Option<bool>> {
+    /// Which of its criteria a request meets first, and what it costs: `None` where it meets none of them.
+    fn route_and_cost<'l>(&self, limit: &'l Limit) -> (Option<Route<'l>>, u32) {
         let view = self.view();
-        let seen = self.seen(&view, criteria.clone().any(|it| !it.methods.is_empty()));
+        let by_method = |it: &Criteria| !it.methods.is_empty();
+        let seen = self
+            .seen(&view, limit.matches.iter().any(by_method) || limit.costs.iter().any(|it| by_method(&it.criteria)));
+        // `None`: it does not meet them; else whether that is beyond doubt.
         let met = |it: &Criteria| {
             let matched = meet(&it.methods, it.path.as_ref(), &it.headers, &seen, false);
             (!matched.fails()).then_some(matched.doubt.is_none())
         };
-        criteria.map(met).collect()
-    }
-
-    /// Whether the token that a tier asks for says what it should. A tier that asks for none holds.
-    fn says(&mut self, tier: &Tier) -> Result<bool, SnapshotError> {
-        let Some(claim) = &tier.claim else { return Ok(true) };
-        Ok(match self.tokens.glance(&claim.provider)? {
-            Checked::Valid(verified) => verified.claims.holds(&claim.path, &claim.value),
-            Checked::Missing | Checked::Invalid(_) => false,
-        })
-    }
-
-    fn add_part(
-        &mut self,
-        bucket: &mut Bucket,
-        part: &KeyPart,
-        caller: &Caller<'_>,
-        destination: Name<'_>,
-        address: Option<IpAddr>,
-        route: &Route<'_>,
-    ) -> Result<(), SnapshotError> {
-        let mut text = |kind: u8, text: &str| bucket.add(kind, Some(text.as_bytes()), text.as_bytes());
-        match part {
-            KeyPart::Source => match caller {
-                Caller::Anonymous => text(b'a', ANONYMOUS),
-                Caller::Service(name) => text(b's', &name.spelled()),
-            },
-            KeyPart::Destination => text(b'd', &destination.to_owned().spelled()),
-            KeyPart::Route => {
-                let label = Some(route.label.as_bytes()).filter(|_| route.is_sure);
-                bucket.add(b'r', label, route.label.as_bytes());
-            }
-            KeyPart::Claim { provider, path } => {
-                let claim = match self.tokens.glance(provider)? {
-                    Checked::Valid(verified) => verified.claims.get(path),
-                    Checked::Missing | Checked::Invalid(_) => None,
-                };
-                // Numbers are usual as a subject; whatever else a claim can be names nobody.
-                let number = claim.and_then(serde_json::Value::as_u64).map(|number| number.to_string());
-                let value = claim.and_then(serde_json::Value::as_str).or(number.as_deref()).map(str::as_bytes);
-                bucket.add(b'c', value, value.unwrap_or_default());
-            }
-            KeyPart::Header(name) => {
-                let view = self.view();
-                let values = if view.has_alias(name) { Vec::new() } else { view.values(name) };
-                let value = match values.as_slice() {
-                    [value] => Some(value.trim_ascii()),
-                    _ => None,
-                };
-                bucket.add(b'h', value, value.unwrap_or_default());
-            }
-            KeyPart::ClientAddress { v4, v6 } => bucket.add_network(address, *v4, *v6),
+        let mut route = limit.matches.iter().find_map(|it| Some(Route { label: &it.label, is_sure: met(it)? }));
+        if limit.matches.is_empty() {
+            route = Some(Route { label: "", is_sure: true });
         }
-        Ok(())
+        // By the first that is met for sure, else what there is without any; by a dearer one that may be met before.
+        let mut cost = 0;
+        for it in &limit.costs {
+            let Some(is_sure) = met(&it.criteria) else { continue };
+            cost = cost.max(it.cost);
+            if is_sure {
+                return (route, cost);
+            }
+        }
+        (route, cost.max(1))
+    }
+
+    /// Numbers are usual as a subject; whatever else a claim can be names nobody.
+    fn add_claim(&mut self, bucket: &mut Bucket, provider: &str, path: &[String]) {
+        match self.tokens.claims(provider).and_then(|claims| claims.get(path)) {
+            Some(Value::String(text)) => bucket.add_text(b'c', text),
+            Some(Value::Number(number)) if number.is_u64() => {
+                bucket.add_text(b'c', &number.as_u64().unwrap_or(0).to_string())
+            }
+            _ => bucket.add_text(b'c', ""),
+        }
+    }
+
+    /// One value, in the one spelling of the name.
+    fn add_header(&self, bucket: &mut Bucket, name: &str) {
+        let view = self.view();
+        let values = view.values(name);
+        match values.as_slice() {
+            [value] if !view.has_alias(name) => bucket.add(b'h', value.trim_ascii(), value.trim_ascii()),
+            _ => bucket.add(b'h', b"", b""),
+        }
     }
 }
 

@@ -33,12 +33,12 @@ impl Bucket {
         bucket
     }
 
-    /// Adds a part. One without a value that can be read makes the bucket the one that the limit keeps for all such.
-    pub(crate) fn add(&mut self, kind: u8, value: Option<&[u8]>, shown: &[u8]) {
-        let Some(value) = value.filter(|value| !value.is_empty() && value.len() <= MAX_VALUE) else {
+    /// Adds a part. One that is empty, as what cannot be read is, makes the bucket the one that the limit keeps for all such.
+    pub(crate) fn add(&mut self, kind: u8, value: &[u8], shown: &[u8]) {
+        if value.is_empty() || value.len() > MAX_VALUE {
             self.is_shared = true;
             return;
-        };
+        }
         self.push(kind, value);
         if !self.label.is_empty() {
             self.label.push(' ');
@@ -47,18 +47,21 @@ impl Bucket {
         self.label.extend(shown.chars().map(|it| if it.is_control() { '?' } else { it }));
     }
 
+    /// Adds a part that is a text.
+    pub(crate) fn add_text(&mut self, kind: u8, text: &str) {
+        self.add(kind, text.as_bytes(), text.as_bytes());
+    }
+
     /// Adds the network of an address, its prefixes being of these lengths.
     pub(crate) fn add_network(&mut self, address: Option<IpAddr>, v4: u8, v6: u8) {
         let len = if address.is_some_and(|it| it.is_ipv4()) { v4 } else { v6 };
         match address.map(|it| masked(it, len)) {
-            None => self.add(b'n', None, b""),
+            None => self.add(b'n', b"", b""),
             Some(IpAddr::V4(network)) => {
                 let [a, b, c, d] = network.octets();
-                self.add(b'n', Some(&[a, b, c, d]), format!("{a}.{b}.{c}.{d}/{len}").as_bytes());
+                self.add(b'n', &[a, b, c, d], format!("{a}.{b}.{c}.{d}/{len}").as_bytes());
             }
-            Some(IpAddr::V6(network)) => {
-                self.add(b'n', Some(&network.octets()), spelled(network.segments(), len).as_bytes())
-            }
+            Some(IpAddr::V6(network)) => self.add(b'n', &network.octets(), spelled(network.segments(), len).as_bytes()),
         }
     }
 
@@ -120,7 +123,7 @@ mod tests {
     fn bucket(rule: &str, parts: &[(u8, &str)]) -> (u64, String) {
         let mut bucket = Bucket::new(rule);
         for (kind, value) in parts {
-            bucket.add(*kind, Some(value.as_bytes()), value.as_bytes());
+            bucket.add_text(*kind, value);
         }
         bucket.finish(None)
     }
@@ -144,19 +147,19 @@ mod tests {
 
     #[test]
     fn whatever_cannot_be_read_is_one_bucket_of_the_limit() {
-        let shared = |parts: &[Option<&[u8]>]| {
+        let shared = |parts: &[&[u8]]| {
             let mut bucket = Bucket::new("r");
-            parts.iter().for_each(|part| bucket.add(b'h', *part, part.unwrap_or_default()));
+            parts.iter().for_each(|part| bucket.add(b'h', part, part));
             bucket.finish(None)
         };
         let long = [b'a'; MAX_VALUE + 1];
-        let one = shared(&[None]);
+        let one = shared(&[b""]);
         assert_eq!(one.1, SHARED);
-        for parts in [&[Some(b"a".as_slice()), None][..], &[None, Some(b"b")], &[Some(b"")], &[Some(&long)]] {
+        for parts in [&[b"a".as_slice(), b""][..], &[b"", b"b"], &[&long]] {
             assert_eq!(shared(parts), one);
         }
         assert_ne!(one.0, bucket("r", &[]).0);
-        assert_ne!(one.0, shared(&[Some(b"(shared)")]).0);
+        assert_ne!(one.0, shared(&[b"(shared)"]).0);
     }
 
     #[test]

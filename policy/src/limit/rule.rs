@@ -5,8 +5,6 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-
 use super::{OnUnavailable, Scope};
 use crate::{
     header_match::HeaderMatch,
@@ -24,7 +22,7 @@ pub struct Limits {
 }
 
 /// One limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// Its full name, `rate-limits/<destination>/<name>`.
     pub rule: String,
@@ -56,7 +54,7 @@ pub struct Limit {
 }
 
 /// What a request must be like. All that is given must hold, as in a permission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Criteria {
     /// The criteria in words: the value of [`KeyPart::Route`], so that buckets survive a new order of the list.
     pub label: String,
@@ -69,7 +67,7 @@ pub struct Criteria {
 }
 
 /// Callers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Callers {
     /// Those without an identity.
     Anonymous,
@@ -85,7 +83,7 @@ pub enum Callers {
 }
 
 /// A part of a bucket's key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPart {
     /// The caller; all without an identity are one.
     Source,
@@ -112,7 +110,7 @@ pub enum KeyPart {
 }
 
 /// What some requests cost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cost {
     /// Which requests.
     pub criteria: Criteria,
@@ -121,7 +119,7 @@ pub struct Cost {
 }
 
 /// Another allowance for some callers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tier {
     /// For these; empty for all.
     pub sources: Vec<Callers>,
@@ -132,7 +130,7 @@ pub struct Tier {
 }
 
 /// See [`Tier::claim`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierClaim {
     /// The `jwt-provider`'s name.
     pub provider: String,
@@ -143,7 +141,7 @@ pub struct TierClaim {
 }
 
 /// How much is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     /// So many in a period, and a bucket of `burst`.
     Rate {
@@ -171,7 +169,7 @@ pub enum Allowance {
 }
 
 /// A window of the calendar, in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// From full hour to full hour.
     Hour,

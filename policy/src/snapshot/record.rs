@@ -133,7 +133,7 @@ pub enum Key<'a> {
     EntryPointOrder(&'a str),
     /// A network by its first address and the length of its prefix.
     Network(IpAddr, u8),
-    /// The limits of a destination, as authored: a list of [`crate::limit::rule::Limit`].
+    /// The limits of a destination, as authored: a [`crate::limit::wire::LimitList`].
     Limits(Name<'a>),
 }
 
