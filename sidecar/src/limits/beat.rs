@@ -22,7 +22,7 @@ use portcullis_limiter::clock::{self, Beat};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    pipe::pipe,
+    pipe::{PipeFlags, pipe_with},
     time::{
         ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
         timerfd_settime,
@@ -74,7 +74,8 @@ struct Heart {
 impl Beating {
     /// Starts the thread.
     pub(super) fn start(folder: StateFolder) -> io::Result<Self> {
-        let (stopped, stop) = pipe()?;
+        // A child process that inherited the end that is held would keep it open.
+        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
         let seen = Arc::new(Seen::default());
         let heart = Heart { folder, last: None, seen: seen.clone(), complaint: None };
         let thread = thread::Builder::new().name("clock".to_owned()).spawn(move || heart.run(&stopped))?;

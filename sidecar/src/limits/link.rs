@@ -195,8 +195,11 @@ impl RedisConfig {
         if matches!(target.addr(), redis::ConnectionAddr::TcpTls { insecure: true, .. }) {
             return Err(LinkError::Insecure);
         }
-        let Some(password) = password_file.as_deref().map(read).transpose()? else { return Ok(target) };
-        let settings = target.redis_settings().clone().set_password(password);
+        // Who we are is of no use to the server, and would be one command more that its user must be allowed.
+        let mut settings = target.redis_settings().clone().set_skip_set_lib_name();
+        if let Some(password) = password_file.as_deref().map(read).transpose()? {
+            settings = settings.set_password(password);
+        }
         Ok(target.set_redis_settings(settings))
     }
 }

@@ -17,16 +17,16 @@ use portcullis::{
 use portcullis_limiter::{Charge, Limiter, Rule, clock, disk::Disk};
 
 /// Units a second.
-pub const RATE: f64 = 100.0;
+pub(crate) const RATE: f64 = 100.0;
 /// Units at once.
-pub const BURST: f64 = 20.0;
+pub(crate) const BURST: f64 = 20.0;
 
 /// Guests on each host.
 const GUESTS: usize = 2;
 /// Between two charges of one guest: far more than the limit allows.
 const PAUSE: Duration = Duration::from_millis(1);
 
-pub struct Host {
+pub(crate) struct Host {
     state: tempfile::TempDir,
     metrics: SocketAddr,
     /// Ends with the host.
@@ -34,14 +34,14 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn start(url: &str, store_down: StoreDown) -> Self {
+    pub(crate) fn start(url: &str, store_down: StoreDown) -> Self {
         Self::start_with(|redis| {
             redis.url = Some(url.to_owned());
             redis.store_down = store_down;
         })
     }
 
-    pub fn start_with(change: impl FnOnce(&mut RedisConfig)) -> Self {
+    pub(crate) fn start_with(change: impl FnOnce(&mut RedisConfig)) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut redis: RedisConfig = serde_json::from_str("{}").unwrap();
         change(&mut redis);
@@ -52,7 +52,7 @@ impl Host {
     }
 
     /// One of its numbers, without the prefix; 0 while it is not there.
-    pub fn metric(&self, name: &str) -> u64 {
+    pub(crate) fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -62,7 +62,7 @@ impl Host {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    pub fn wait_for(&self, name: &str, holds: impl Fn(u64) -> bool) {
+    pub(crate) fn wait_for(&self, name: &str, holds: impl Fn(u64) -> bool) {
         let start = Instant::now();
         while !holds(self.metric(name)) {
             assert!(start.elapsed() < Duration::from_secs(10), "waited for {name}, which is {}", self.metric(name));
@@ -76,7 +76,7 @@ impl Host {
 }
 
 /// All guests of all hosts ask without end for `length`, while `meanwhile` runs. When each was admitted, in order.
-pub fn flood(hosts: &[Host], length: Duration, meanwhile: impl FnOnce()) -> Vec<Instant> {
+pub(crate) fn flood(hosts: &[Host], length: Duration, meanwhile: impl FnOnce()) -> Vec<Instant> {
     let until = Instant::now() + length;
     let states: Vec<PathBuf> = hosts.iter().flat_map(|host| (0..GUESTS).map(|_| host.state())).collect();
     let guests: Vec<_> = states.into_iter().map(|state| thread::spawn(move || guest(&state, until))).collect();
@@ -115,7 +115,7 @@ fn guest(state: &Path, until: Instant) -> Vec<Instant> {
 }
 
 /// No window holds more than `burst + rate·w + (n - 1)·(burst + rate·lag)`.
-pub fn bound_is_kept(admitted: &[Instant], n_hosts: u32, lag: Duration) {
+pub(crate) fn bound_is_kept(admitted: &[Instant], n_hosts: u32, lag: Duration) {
     let more = f64::from(n_hosts - 1) * (BURST + RATE * lag.as_secs_f64());
     // What was admitted and has not come back yet is what the worst window until now holds above `rate·w`.
     let (mut level, mut last, mut worst) = (0.0_f64, None::<Instant>, 0.0_f64);

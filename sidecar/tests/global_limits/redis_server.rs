@@ -9,7 +9,7 @@ use std::{
 };
 
 /// A running server; killed when dropped.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     program: PathBuf,
     folder: tempfile::TempDir,
     child: Option<Child>,
@@ -17,7 +17,7 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// One for a test, or `None` after a printed skip where it may be missing.
-    pub fn for_test() -> Option<Self> {
+    pub(crate) fn for_test() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!(
                 "SKIPPED, nothing was tested: missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)"
@@ -30,7 +30,7 @@ impl RedisServer {
     }
 
     /// Starts it, empty, and waits until it answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let child = Command::new(&self.program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(self.socket())
@@ -49,7 +49,7 @@ impl RedisServer {
     }
 
     /// Ends it at once, like a power failure.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended already.
             let _ = child.kill();
@@ -58,32 +58,32 @@ impl RedisServer {
     }
 
     /// It takes connections and answers nobody.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.signal(rustix::process::Signal::STOP);
     }
 
     /// The end of [`RedisServer::pause`].
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.signal(rustix::process::Signal::CONT);
     }
 
     /// Where it is.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
     /// Where it is, for a user.
-    pub fn url_as(&self, user: &str) -> String {
+    pub(crate) fn url_as(&self, user: &str) -> String {
         format!("unix://{}?user={user}", self.socket().display())
     }
 
     /// Runs a command and demands success.
-    pub fn command(&self, words: &[&str]) {
+    pub(crate) fn command(&self, words: &[&str]) {
         redis::cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut self.connect().unwrap()).unwrap();
     }
 
     /// Publishes bytes on the hosts' channel.
-    pub fn publish(&self, bytes: &[u8]) {
+    pub(crate) fn publish(&self, bytes: &[u8]) {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg("portcullis:limits").arg(bytes).query::<i64>(&mut self.connect().unwrap()).unwrap();
     }
