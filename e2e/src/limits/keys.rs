@@ -29,10 +29,11 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// What the folder may hold at most (docs/reference/limits-log.md): for each bucket two logs, and for each key that
-    /// is alive a slot in the checkpoint and another behind it.
+    /// What the folder may hold at most (docs/reference/limits-log.md, "Bounds"): a log for each bucket and another while it
+    /// is rotated; in a log as many slots behind the checkpoint as in it, labels included, and 512 at least.
     pub fn bound(&self) -> Footprint {
-        Footprint { files: 2 * BUCKETS, bytes: SLOT * (2 * self.keys + LEAST * BUCKETS) }
+        let log = 2 * LEAST.max(self.keys.div_ceil(BUCKETS) + LABELS + 2);
+        Footprint { files: 2 * BUCKETS, bytes: SLOT * log * BUCKETS }
     }
 }
 
@@ -40,8 +41,10 @@ impl Keys {
 const SLOT: u64 = 64;
 /// Buckets of keys.
 const BUCKETS: u64 = 1024;
-/// Slots of a log with few keys before it is sealed, and what its checkpoint and its labels take.
-const LEAST: u64 = 1024;
+/// Slots behind a checkpoint before a log is sealed, at least.
+const LEAST: u64 = 512;
+/// Labels in a checkpoint, at most.
+const LABELS: u64 = 256;
 /// How often the folder is looked at.
 const LOOKS: u64 = 20;
 

@@ -18,6 +18,7 @@ struct Line {
     offered: f64,
     admitted: u64,
     allowed: f64,
+    due: f64,
     ratio: f64,
     worst: f64,
     admitted_p50: Duration,
@@ -44,6 +45,7 @@ impl Table {
             offered: tally.answered as f64 / outcome.lasted.as_secs_f64(),
             admitted: tally.admitted,
             allowed: tally.allowed,
+            due: tally.due,
             ratio: tally.ratio(),
             worst: tally.worst,
             admitted_p50: quantile(200, 0.5),
@@ -67,17 +69,18 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| attack | limiter | requests/s | admitted | allowed | admitted/allowed | worst window | p50, p99 ms admitted | p50, p99 ms refused | other answers | collections |"
+            "| attack | limiter | requests/s | due | admitted | allowed | admitted/allowed | worst window | p50, p99 ms admitted | p50, p99 ms refused | other answers | collections |"
         )?;
-        writeln!(f, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+        writeln!(f, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
         for line in &self.lines {
             let pair = |a: Duration, b: Duration| format!("{:.1}, {:.1}", a.as_secs_f64() * 1e3, b.as_secs_f64() * 1e3);
             writeln!(
                 f,
-                "| {} | {} | {:.0} | {} | {:.0} | {:.3} | {:.3} | {} | {} | {} | {} |",
+                "| {} | {} | {:.0} | {:.0} | {} | {:.0} | {:.3} | {:.3} | {} | {} | {} | {} |",
                 line.attack,
                 line.limiter,
                 line.offered,
+                line.due,
                 line.admitted,
                 line.allowed,
                 line.ratio,
