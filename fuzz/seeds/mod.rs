@@ -50,7 +50,7 @@ fn cases(of: impl Fn(&CaseFile) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 fn logs() -> Vec<Vec<u8>> {
     let slot = |kind: u8, class: u8, words: [u64; 6]| {
         let mut bytes = vec![kind, 3, class, 0, 1, 0, 0, 0];
-        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         bytes
     };
     let t = 1_800_000_000_000_000_000;

@@ -31,6 +31,9 @@ pub const GRACE_NS: u64 = 100_000_000;
 /// Below this the wall clock is being slewed or the two clocks were not read at once; it was not set.
 const STEP_NS: i64 = 1_000_000;
 
+/// The steady time is not known: nothing can be charged. Read the file again, which helps where it was just being written.
+pub const UNKNOWN: u64 = 0;
+
 /// Names the formats.
 const BEAT: u64 = u64::from_le_bytes(*b"beat0001");
 const SUSPICION: u64 = u64::from_le_bytes(*b"susp0001");
@@ -38,7 +41,7 @@ const SUSPICION: u64 = u64::from_le_bytes(*b"susp0001");
 /// What the time is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// The steady time.
+    /// The steady time, or [`UNKNOWN`].
     pub steady_ns: u64,
     /// To be written at [`SUSPICION_AT`]; a failure costs nothing.
     pub suspect: Option<[u8; 64]>,
@@ -53,9 +56,14 @@ pub struct Beat {
     closed: bool,
 }
 
-/// The steady time for a wall time and what stands in the file; the file may be short, empty or broken.
+/// The steady time for a wall time and what stands in the file, which may be empty. [`UNKNOWN`] when no beat can be read from
+/// bytes that are there: they were just being written, or are not ours.
 pub fn steady(wall_ns: u64, file: &[u8]) -> Reading {
-    let Some(beat) = Beat::decode(file) else { return Reading { steady_ns: wall_ns, suspect: None } };
+    let Some(beat) = Beat::decode(file) else {
+        // A read that the sidecar's write came into has parts of two beats. Wall time could be hours ahead of either.
+        let is_torn = file.get(..64).is_some_and(|beat| beat.iter().any(|byte| *byte != 0));
+        return Reading { steady_ns: if is_torn { UNKNOWN } else { wall_ns }, suspect: None };
+    };
     let at = |wall: u64| wall.saturating_add_signed(beat.offset_ns);
     let ahead_ns = wall_ns.checked_sub(beat.wall_ns);
     if beat.closed || ahead_ns.is_some_and(|ahead| ahead <= FRESH_NS) {

@@ -81,8 +81,19 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_file(wall: u64, file in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert_eq!(steady(wall, &file), Reading { steady_ns: wall, suspect: None });
+    fn bytes_that_are_no_beat_are_no_time(wall: u64, file in proptest::collection::vec(1..=u8::MAX, 0..200)) {
+        let steady_ns = if file.len() < 64 { wall } else { UNKNOWN };
+        prop_assert_eq!(steady(wall, &file), Reading { steady_ns, suspect: None });
+        prop_assert_eq!(steady(wall, &[0; LEN]).steady_ns, wall);
+    }
+
+    #[test]
+    fn a_read_that_a_beat_came_into_is_of_either_or_of_none(at in 0..64usize) {
+        let first = Beat::first(T0, 0);
+        let second = first.next(T0 + 3_600_000 * MS, 50 * MS);
+        let torn = [&second.encode()[..at], &first.encode()[at..], &[0; 64]].concat();
+        let read = steady(T0 + 3_600_000 * MS, &torn).steady_ns;
+        prop_assert!([UNKNOWN, T0, T0 + 50 * MS].contains(&read), "{}", read);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use crate::{
     charge::{Charge, Standing},
+    clock::UNKNOWN,
     fold::{At, Effect, MAX_LABELLED},
     log::{Log, Scratch},
     rotation,
@@ -24,7 +25,7 @@ const MAX_KEPT: usize = 8192;
 const LONG: usize = 512;
 /// How often it is asked whether a log is still the newest one of its bucket, in nanoseconds: a state directory that was
 /// emptied under us would otherwise go unseen.
-const CHECK_NS: u64 = 1_000_000_000;
+const CHECK_NS: u64 = 10_000_000_000;
 /// How often a record is tried that lands behind a seal.
 const ATTEMPTS: usize = 16;
 
@@ -105,7 +106,7 @@ impl<D: Directory> Limiter<D> {
     /// As [`Limiter::charge`], with the wall clock beside it, which only `reset_ns` and `retry_ns` of quotas are counted
     /// from.
     pub fn charge_at(&mut self, charges: &[Charge], steady_ns: u64, wall_ns: u64) -> Result<Outcome, Unavailable> {
-        if steady_ns >= MAX_T {
+        if steady_ns == UNKNOWN || steady_ns >= MAX_T {
             return Err(Unavailable::Clock);
         }
         self.turn += 1;
@@ -115,6 +116,10 @@ impl<D: Directory> Limiter<D> {
             }
             Ok(outcome)
         });
+        if outcome.is_err() {
+            // Whatever was wrong with them, they are opened anew.
+            self.logs.retain(|log| charges.iter().all(|charge| bucket_of(charge.key) != log.bucket));
+        }
         self.forget();
         outcome
     }
@@ -150,7 +155,7 @@ impl<D: Directory> Limiter<D> {
                     log.fold.standing(at, &charge.rule, charge.cost.max(1), admitted, now, wall)
                 }
                 Err(error) if charge.enforced => return Err(error),
-                Err(_) => UNKNOWN,
+                Err(_) => UNCOUNTED,
             };
             outcome.admitted &= standing.admitted || !charge.enforced;
             outcome.standings.push(standing);
@@ -207,7 +212,7 @@ impl<D: Directory> Limiter<D> {
         records.clear();
         let log = self.log(bucket, t)?;
         let is_here = |(charge, standing): &(&Charge, &Standing)| {
-            bucket_of(charge.key) == bucket && standing.admitted && **standing != UNKNOWN
+            bucket_of(charge.key) == bucket && standing.admitted && **standing != UNCOUNTED
         };
         for (charge, _) in charges.iter().zip(&outcome.standings).filter(is_here) {
             records.push(record(charge, t));
@@ -333,7 +338,7 @@ impl<D: Directory> Limiter<D> {
 }
 
 /// What stands for a limit that only shows and cannot be counted.
-const UNKNOWN: Standing = Standing { admitted: true, remaining: 0, reset_ns: 0, retry_ns: u64::MAX };
+const UNCOUNTED: Standing = Standing { admitted: true, remaining: 0, reset_ns: 0, retry_ns: u64::MAX };
 
 /// The bucket of a key.
 pub(crate) fn bucket_of(key: u64) -> u16 {

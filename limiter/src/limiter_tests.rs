@@ -153,7 +153,9 @@ fn what_never_fits_is_never_admitted() {
     }
     let outcome = limiter.charge(&[Charge { cost: 10, ..rate(1, SECOND, 9) }], T0).unwrap();
     assert_eq!(outcome.standings[0].retry_ns, u64::MAX);
-    assert_eq!(limiter.charge(&[rate(1, SECOND, 9)], u64::MAX).unwrap_err(), Unavailable::Clock);
+    for no_time in [crate::clock::UNKNOWN, MAX_T, u64::MAX] {
+        assert_eq!(limiter.charge(&[rate(1, SECOND, 9)], no_time).unwrap_err(), Unavailable::Clock);
+    }
 }
 
 #[test]
@@ -212,8 +214,127 @@ fn a_directory_that_is_emptied_under_the_limiter_costs_nothing_that_was_counted(
     // One that is new knows nothing of it.
     assert!(Limiter::new(disk.clone()).charge(&charges, T0).unwrap().admitted);
     for limiter in &mut limiters {
-        limiter.charge(&charges, T0 + SECOND).unwrap();
+        limiter.charge(&charges, T0 + 10 * SECOND).unwrap();
     }
-    let outcome = Limiter::new(disk).charge(&charges, T0 + SECOND).unwrap();
+    let outcome = Limiter::new(disk).charge(&charges, T0 + 10 * SECOND).unwrap();
     assert_eq!(outcome.standings[0].remaining, 5);
+}
+
+/// A directory of which every operation is counted, and none works any more when so many are done.
+struct Counting(Disk, std::rc::Rc<std::cell::Cell<(usize, usize)>>);
+
+struct CountingFile(crate::disk::DiskFile, std::rc::Rc<std::cell::Cell<(usize, usize)>>);
+
+fn count(cell: &std::cell::Cell<(usize, usize)>) -> std::io::Result<()> {
+    let (done, most) = cell.get();
+    if done >= most {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
+    cell.set((done + 1, most));
+    Ok(())
+}
+
+impl Directory for Counting {
+    type File = CountingFile;
+
+    fn newest(&self, bucket: u16) -> std::io::Result<Option<u64>> {
+        count(&self.1)?;
+        self.0.newest(bucket)
+    }
+
+    fn open(&self, bucket: u16, generation: u64, create: bool) -> std::io::Result<CountingFile> {
+        count(&self.1)?;
+        Ok(CountingFile(self.0.open(bucket, generation, create)?, self.1.clone()))
+    }
+
+    fn remove(&self, bucket: u16, generation: u64) -> std::io::Result<()> {
+        count(&self.1)?;
+        self.0.remove(bucket, generation)
+    }
+}
+
+impl crate::LogFile for CountingFile {
+    fn read(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        count(&self.1)?;
+        self.0.read(offset, buf)
+    }
+
+    fn append(&self, bytes: &[u8]) -> std::io::Result<u64> {
+        count(&self.1)?;
+        self.0.append(bytes)
+    }
+}
+
+#[test]
+fn a_charge_is_one_read_and_one_append_and_a_refusal_one_read() {
+    let (_directory, disk) = disk();
+    let cell = std::rc::Rc::new(std::cell::Cell::new((0, usize::MAX)));
+    let mut limiter = Limiter::new(Counting(disk, cell.clone()));
+    let charges = [rate(1, SECOND, 3)];
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        let before = cell.get().0;
+        limiter.charge(&charges, T0).unwrap();
+        counts.push(cell.get().0 - before);
+    }
+    assert_eq!(counts[1..], [2, 2, 1, 1]);
+    assert!(counts[0] <= 12, "{}", counts[0]);
+}
+
+#[test]
+fn whatever_fails_and_whenever_nothing_too_much_is_admitted_and_it_mends() {
+    for most in 0..40 {
+        let (_directory, disk) = disk();
+        let cell = std::rc::Rc::new(std::cell::Cell::new((0, most)));
+        let mut limiter = Limiter::new(Counting(disk.clone(), cell.clone())).with_long(3);
+        let charges = [rate(1, SECOND, 5), rate(2, SECOND, 6)];
+        let mut n_admitted = 0;
+        for _ in 0..9 {
+            match limiter.charge(&charges, T0) {
+                Ok(outcome) => n_admitted += usize::from(outcome.admitted),
+                Err(error) => assert_eq!(error, Unavailable::Full),
+            }
+        }
+        cell.set((0, usize::MAX));
+        let mut other = Limiter::new(disk).with_long(3);
+        for _ in 0..9 {
+            n_admitted += usize::from(limiter.charge(&charges, T0).unwrap().admitted);
+            n_admitted += usize::from(other.charge(&charges, T0).unwrap().admitted);
+        }
+        assert!((4..=5).contains(&n_admitted), "{n_admitted} after {most} operations");
+    }
+}
+
+#[test]
+fn a_torn_append_costs_nobody_anything() {
+    use std::io::Write as _;
+    let (directory, disk) = disk();
+    let mut limiters = [Limiter::new(disk.clone()), Limiter::new(disk.clone())];
+    let charges = [rate(1, SECOND, 20)];
+    for torn in [1, 63, 64, 65, 100, 200] {
+        for limiter in &mut limiters {
+            assert!(limiter.charge(&charges, T0).unwrap().admitted);
+        }
+        let path = directory.path().join("limits/001/0000000000000001");
+        std::fs::File::options().append(true).open(path).unwrap().write_all(&vec![0xab; torn]).unwrap();
+    }
+    assert_eq!(Limiter::new(disk).charge(&charges, T0).unwrap().standings[0].remaining, 7);
+}
+
+#[test]
+fn an_instance_keeps_no_more_than_its_room() {
+    let (_directory, disk) = disk();
+    let mut limiter = Limiter::new(disk);
+    for key in 0..100 {
+        assert!(limiter.charge(&[rate(key, SECOND, 1)], T0).unwrap().admitted);
+        assert!(limiter.logs.len() <= MAX_LOGS);
+    }
+    for key in 0..9000 {
+        let key = key % 3 + key / 3 * u64::from(BUCKETS);
+        limiter.charge(&[rate(key, 3600 * SECOND, 1)], T0).unwrap();
+        assert!(limiter.logs.iter().map(|log| log.fold.weight()).sum::<usize>() <= MAX_KEPT);
+    }
+    for key in 0..100 {
+        assert!(!limiter.charge(&[rate(key, SECOND, 1)], T0).unwrap().admitted, "what is not kept is not forgotten");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     charge::{Rule, Standing},
+    clock::UNKNOWN,
     fold::{At, Effect, Fold},
     log::{Log, Observe, Scratch},
     rotation,
@@ -183,7 +184,7 @@ impl<D: Directory> Tail<D> {
 
     /// Charges units that were admitted on other hosts, whatever is left, in one write. The next poll tells them.
     pub fn add_foreign(&mut self, directory: &D, foreign: &[Foreign], steady_ns: u64) -> Result<(), Unavailable> {
-        if steady_ns >= MAX_T {
+        if steady_ns == UNKNOWN || steady_ns >= MAX_T {
             return Err(Unavailable::Clock);
         }
         let records: Vec<_> = foreign
@@ -312,3 +313,7 @@ impl Entry {
         self.state.expiry() > slot::log_time(steady_ns, self.shift).max(self.now)
     }
 }
+
+#[cfg(test)]
+#[path = "tail_tests.rs"]
+mod tests;

@@ -17,8 +17,8 @@ pub enum Unavailable {
     /// Others were always faster; the next request may well be counted.
     #[error("the log was never still: is the state directory on a local file system?")]
     Busy,
-    /// The clock is beyond the year 2115.
-    #[error("the clock cannot be right: set it")]
+    /// The steady time is [`crate::clock::UNKNOWN`], or beyond the year 2115.
+    #[error("the time is not known: set the clock, and remove `limits/clock` if no sidecar is to write it")]
     Clock,
     /// Something else.
     #[error("the state directory fails: {0}")]

@@ -1,4 +1,13 @@
 //! What the logs take on the disk, whatever the number of keys.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it fails, and says what it has done"
+)]
 
 mod common;
 

@@ -1,4 +1,13 @@
 //! Threads that charge as fast as they can, on a real disk; then a second reading of all that they wrote.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a test stops where it fails, and says what it has done"
+)]
 
 mod common;
 

@@ -86,7 +86,7 @@ impl Naive {
             if !is_whole || !(begin + 1..end).all(|n| matches!(kind(n), Some(6 | 9))) {
                 continue;
             }
-            assert_eq!((now, i128::from(shift as i64)), (self.now, self.shift), "the checkpoint's time");
+            assert_eq!((now, i128::from(shift.cast_signed())), (self.now, self.shift), "the checkpoint's time");
             let states = slots[begin + 1..end].iter().flatten().filter(|words| words[0] & 0xff == 9);
             let states: BTreeMap<_, _> = states.map(|words| (words[1], words[2])).collect();
             let live = self.full.iter().filter(|(_, full)| **full > self.now).map(|(key, full)| (*key, *full));
