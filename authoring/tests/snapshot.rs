@@ -73,6 +73,16 @@ fn of_every_kind() -> Policy {
         {"Kind": "identity", "Destination": "db", "Order": ["certificate"]},
         {"Kind": "identity", "EntryPoint": "web", "Order": ["network"]},
         {"Kind": "network", "Name": "lan", "CIDRs": ["10.0.0.0/8", "2001:db8::/32"], "Source": {"Name": "lan"}},
+        {"Kind": "rate-limits", "Name": "db", "OnUnavailable": "allow", "Limits": [{"Name": "a",
+            "Match": [{"PathRegex": "/r[0-9]+", "Methods": ["GET"], "Header": [{"Name": "x-a", "Present": true}]}],
+            "Sources": [{"Name": "cart", "Peer": "shop"}, {"Anonymous": true}], "Exempt": [{"Network": "10.0.0.0/8"}, {"Network": "2001:db8::/32"}],
+            "Key": ["source", "destination", "route", "client-address", {"Header": "X-A"}, {"Claim": {"Provider": "okta", "Path": ["a", "b"]}}],
+            "Costs": [{"Methods": ["POST"], "Cost": 2}],
+            "Tiers": [{"Sources": [{"Name": "web"}], "Claim": {"Provider": "okta", "Path": "plan", "Value": "gold"}, "Quota": {"Requests": 9_007_199_254_740_992_u64, "Window": "month"}},
+                {"Sources": [{"Name": "*"}], "Concurrency": {"Requests": 3}}],
+            "Rate": {"Requests": 4, "Period": "1h", "Burst": 5}, "Mode": "shadow", "Scope": "global"}]},
+        {"Kind": "service-defaults", "Name": "db", "RateLimits": {"InstanceLevel": {"RequestsPerSecond": 5}}},
+        {"Kind": "rate-limits", "Name": "*", "Limits": [{"Name": "hourly", "Quota": {"Requests": 1, "Window": "hour"}}, {"Name": "daily", "Quota": {"Requests": 1, "Window": "day"}, "Mode": "off"}]},
         {"Kind": "mesh", "HTTP": {"Incoming": {"RequestNormalization": {"MergeSlashes": true}}}},
     ]);
     let settings = PolicySettings { trust_domains: vec![TRUST_DOMAIN.to_owned()], ..PolicySettings::default() };
@@ -128,6 +138,12 @@ fn every_kind_of_record_is_found_as_it_was_put_in() {
     assert_eq!(snapshot.roots("shop.consul").unwrap().unwrap().as_slice(), policy.trust_bundles[0].roots);
     assert_eq!(snapshot.network("10.0.0.0".parse().unwrap(), 8).unwrap().unwrap().unwrap().name, "lan");
     assert_eq!(snapshot.api_key("k").unwrap().unwrap().hash, Some([7; 32]));
+    let limits = |name: &str| snapshot.limits((&ServiceName::in_default(name)).into()).unwrap().map(|it| it.0.clone());
+    let [own, level, all] = policy.limits.as_slice() else { panic!("has three entries") };
+    assert_eq!(limits("db"), Some([own.limits.as_slice(), &level.limits].concat()));
+    assert_eq!(limits("*"), Some(all.limits.clone()));
+    assert_eq!(limits("web"), None);
+    assert!(settings.limits_by_address);
 }
 
 #[test]

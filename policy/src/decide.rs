@@ -249,8 +249,7 @@ fn admit<R: ReadAt>(
     }
     Ok(match walk.limited(&caller, destination)? {
         Limited::By(charges) => {
-            let changes = view::changes(settings, request.uri, &uri, &walk.tokens);
-            Decision { changes, charges, ..decision }
+            Decision { changes: view::changes(settings, request.uri, &uri, &walk.tokens), charges, ..decision }
         }
         Limited::Unreadable(rule) => {
             let refused = Decision::refuse(503, &rule, "the limit could not be read");

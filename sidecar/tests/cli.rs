@@ -181,3 +181,28 @@ fn colour_is_for_terminals_only_and_wrong_usage_is_2() {
     assert!(stdout(&portcullis(&["completions", "bash"])).contains("portcullis"));
     assert!(stdout(&portcullis(&["man"])).contains(".TH"));
 }
+
+#[test]
+fn explain_shows_which_limits_are_charged_and_why_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("limits.yaml");
+    fs::write(
+        &policy,
+        "Kind: rate-limits\nName: db\nLimits:\n  - {Name: per-caller, Key: [source], Rate: {Requests: 100, Burst: 20}, Costs: [{PathPrefix: /v1, Cost: 3}]}\n  - {Name: reports, Match: [{PathPrefix: /reports}], Quota: {Requests: 5, Window: day}}\n  - {Name: others, Exempt: [{Name: web}], Concurrency: {Requests: 5}, Mode: shadow}\n",
+    )
+    .unwrap();
+    let fixed = ["explain", "--policy", policy.to_str().unwrap(), "--trust-domain", "td.consul", "--default", "allow"];
+    let asked = ["--destination", "db", "--source", "web", "--path", "/v1/x"];
+    let text = stdout(&portcullis(&[&fixed[..], &asked].concat()));
+    for line in [
+        "limit rate-limits/db/per-caller: charged 3 units of 100 in 1000 ms, burst 20, bucket web (",
+        "limit rate-limits/db/reports: not charged, it is for other requests",
+        "limit rate-limits/db/others in shadow: not charged, the caller is exempt",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&portcullis(&[&fixed[..], &asked, &["--json"]].concat()))).unwrap();
+    assert_eq!(json["limits"].as_array().unwrap().len(), 1);
+    assert_eq!((json["limits"][0]["label"].as_str(), json["limits"][0]["cost"].as_u64()), (Some("web"), Some(3)));
+}

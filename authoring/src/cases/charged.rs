@@ -43,9 +43,9 @@ pub struct Expectation {
 /// What differs between the limits that are expected and those that are charged; empty when nothing does.
 pub(super) fn differences(expected: &[Charged], charges: &[Charge]) -> Vec<String> {
     let rules: Vec<_> = expected.iter().map(Charged::rule).collect();
-    let charged: Vec<_> = charges.iter().map(|charge| charge.rule.as_str()).collect();
-    if rules != charged {
-        return vec![format!("expected limits [{}], got [{}]", rules.join(", "), charged.join(", "))];
+    let found: Vec<_> = charges.iter().map(|charge| charge.rule.as_str()).collect();
+    if rules != found {
+        return vec![format!("expected limits [{}], got [{}]", rules.join(", "), found.join(", "))];
     }
     expected.iter().zip(charges).flat_map(|(expected, charge)| expected.differences(charge)).collect()
 }

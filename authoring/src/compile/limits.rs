@@ -24,7 +24,9 @@ pub(super) fn add(policy: &Policy, writer: &mut Writer, problems: &mut Vec<Probl
     let mut by_address = false;
     for (destination, mut limits) in by_destination {
         refuse_twins(&mut limits, problems);
-        limits.iter().for_each(|limit| check_providers(policy, limit, problems));
+        for limit in &limits {
+            check_providers(policy, limit, problems);
+        }
         by_address |= limits.iter().any(looks_at_address);
         if writer.add(Key::Limits(destination.into()), &LimitList(limits)).is_err() {
             let rule = format!("rate-limits/{destination}");

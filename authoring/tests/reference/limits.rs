@@ -182,8 +182,8 @@ fn expected<'p>(policy: &'p Policy, it: &Question) -> Option<Vec<Expected<'p>>> 
                 });
             }
             let bucket = parts.unwrap_or_else(|| vec![limit.rule.clone(), "unreadable".to_owned()]);
-            let bucket =
-                format!("{bucket:?} {}", counter(&allowance).filter(|it| Some(*it) != counter(&own)).unwrap_or(""));
+            let counter = if counter(&allowance) == counter(&own) { "" } else { counter(&allowance) };
+            let bucket = format!("{bucket:?} {counter}");
             all.push(Expected { limit, bucket, amount: amount(&allowance, it.now), cost });
         }
     }
@@ -244,14 +244,14 @@ fn value(part: &KeyPart, route: Option<(&str, bool)>, it: &Question) -> Option<S
     found.filter(|it| !it.is_empty())
 }
 
-fn counter(allowance: &Allowance) -> Option<&'static str> {
-    Some(match allowance {
+fn counter(allowance: &Allowance) -> &'static str {
+    match allowance {
         Allowance::Rate { .. } => "rate",
         Allowance::Concurrency { .. } => "concurrency",
         Allowance::Quota { window: Window::Hour, .. } => "hour",
         Allowance::Quota { window: Window::Day, .. } => "day",
         Allowance::Quota { window: Window::Month, .. } => "month",
-    })
+    }
 }
 
 fn amount(allowance: &Allowance, now: u64) -> Amount {

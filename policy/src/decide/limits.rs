@@ -176,7 +176,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
         match self.tokens.claims(provider).and_then(|claims| claims.get(path)) {
             Some(Value::String(text)) => bucket.add_text(b'c', text),
             Some(Value::Number(number)) if number.is_u64() => {
-                bucket.add_text(b'c', &number.as_u64().unwrap_or(0).to_string())
+                bucket.add_text(b'c', &number.as_u64().unwrap_or(0).to_string());
             }
             _ => bucket.add_text(b'c', ""),
         }

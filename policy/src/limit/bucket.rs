@@ -149,7 +149,9 @@ mod tests {
     fn whatever_cannot_be_read_is_one_bucket_of_the_limit() {
         let shared = |parts: &[&[u8]]| {
             let mut bucket = Bucket::new("r");
-            parts.iter().for_each(|part| bucket.add(b'h', part, part));
+            for part in parts {
+                bucket.add(b'h', part, part);
+            }
             bucket.finish(None)
         };
         let long = [b'a'; MAX_VALUE + 1];

@@ -221,10 +221,9 @@ impl Callers {
                     && (pattern.namespace == WILDCARD || pattern.namespace == name.namespace)
                     && (pattern.name == WILDCARD || pattern.name == name.name)
             }
-            (Self::Network { first, prefix_len }, _) => address.is_some_and(|address| {
-                let beyond = 128_u32.saturating_sub((*prefix_len).into());
-                (bits(address) ^ first).checked_shr(beyond).unwrap_or(0) == 0
-            }),
+            (Self::Network { first, prefix_len }, _) => {
+                address.is_some_and(|it| (bits(it) ^ first).leading_zeros() >= u32::from(*prefix_len))
+            }
             (Self::Anonymous, Caller::Service(_)) | (Self::Service(_), Caller::Anonymous) => false,
         }
     }

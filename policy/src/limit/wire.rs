@@ -17,9 +17,12 @@ pub struct LimitList(pub Vec<Limit>);
 
 impl Serialize for LimitList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut writer = Writer(Vec::new());
-        writer.list(&self.0, Writer::limit).map_err(S::Error::custom)?;
-        serializer.serialize_bytes(&writer.0)
+        let mut writer = Writer { bytes: Vec::new(), failure: None };
+        writer.list(&self.0, Writer::limit);
+        match writer.failure {
+            None => serializer.serialize_bytes(&writer.bytes),
+            Some(why) => Err(S::Error::custom(why)),
+        }
     }
 }
 
@@ -34,90 +37,93 @@ impl<'de> Deserialize<'de> for LimitList {
 
 // === writing ===
 
-struct Writer(Vec<u8>);
-
-type Written = Result<(), postcard::Error>;
+struct Writer {
+    bytes: Vec<u8>,
+    /// The first criterion that cannot be written.
+    failure: Option<postcard::Error>,
+}
 
 impl Writer {
-    fn number(&mut self, number: impl Into<u128>) {
+    fn number(&mut self, number: impl Into<u64>) {
         let mut rest = number.into();
         while rest > 127 {
-            self.0.push(u8::try_from(rest & 127).unwrap_or(0) | 128);
+            self.bytes.push(u8::try_from(rest & 127).unwrap_or(0) | 128);
             rest >>= 7;
         }
-        self.0.push(u8::try_from(rest).unwrap_or(0));
-    }
-
-    fn len(&mut self, len: usize) {
-        self.number(len as u64);
+        self.bytes.push(u8::try_from(rest).unwrap_or(0));
     }
 
     fn text(&mut self, text: &str) {
-        self.len(text.len());
-        self.0.extend_from_slice(text.as_bytes());
+        self.number(text.len() as u64);
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn list<T>(&mut self, list: &[T], write: fn(&mut Self, &T)) {
+        self.number(list.len() as u64);
+        for it in list {
+            write(self, it);
+        }
     }
 
     fn texts(&mut self, texts: &[String]) {
-        self.len(texts.len());
-        texts.iter().for_each(|text| self.text(text));
+        self.list(texts, |writer, text| writer.text(text));
     }
 
-    fn list<T>(&mut self, list: &[T], write: fn(&mut Self, &T) -> Written) -> Written {
-        self.len(list.len());
-        list.iter().try_for_each(|it| write(self, it))
-    }
-
-    fn limit(&mut self, limit: &Limit) -> Written {
+    fn limit(&mut self, limit: &Limit) {
         let Limit { rule, name, allowance, matches, sources, exempt, key, costs, tiers, .. } = limit;
+        let Limit { mode, scope, on_unavailable, exclusive, .. } = limit;
         self.text(rule);
         self.text(name);
-        self.list(allowance.as_slice(), Self::allowance)?;
-        self.list(matches, Self::criteria)?;
-        self.list(sources, Self::callers)?;
-        self.list(exempt, Self::callers)?;
-        self.list(key, Self::key_part)?;
+        self.list(allowance.as_slice(), Self::allowance);
+        self.list(matches, Self::criteria);
+        self.list(sources, Self::callers);
+        self.list(exempt, Self::callers);
+        self.list(key, Self::key_part);
         self.list(costs, |writer, cost| {
             writer.number(cost.cost);
-            writer.criteria(&cost.criteria)
-        })?;
-        self.list(tiers, Self::tier)?;
-        self.number(match limit.mode {
+            writer.criteria(&cost.criteria);
+        });
+        self.list(tiers, Self::tier);
+        self.number(match mode {
             Mode::Enforce => 0_u8,
             Mode::Shadow => 1,
             Mode::Off => 2,
         });
-        self.number(u8::from(limit.scope == Scope::Global));
-        self.number(u8::from(limit.on_unavailable == OnUnavailable::Allow));
-        self.number(u8::from(limit.exclusive));
-        Ok(())
+        self.number(u8::from(*scope == Scope::Global));
+        self.number(u8::from(*on_unavailable == OnUnavailable::Allow));
+        self.number(u8::from(*exclusive));
     }
 
-    fn criteria(&mut self, criteria: &Criteria) -> Written {
+    fn criteria(&mut self, criteria: &Criteria) {
         let Criteria { label, path, methods, headers } = criteria.clone();
         self.text(&label);
         let permission = Permission { action: Action::Allow, path, methods, headers, jwt: None, mode: Mode::Enforce };
-        self.0.append(&mut postcard::to_allocvec(&permission)?);
-        Ok(())
+        match postcard::to_allocvec(&permission) {
+            Ok(bytes) => self.bytes.extend_from_slice(&bytes),
+            Err(why) => self.failure = Some(why),
+        }
     }
 
-    fn callers(&mut self, callers: &Callers) -> Written {
+    fn callers(&mut self, callers: &Callers) {
         match callers {
             Callers::Anonymous => self.number(0_u8),
             Callers::Service(ServiceName { peer, partition, namespace, name }) => {
                 self.number(1_u8);
-                [peer, partition, namespace, name].into_iter().for_each(|part| self.text(part));
+                for part in [peer, partition, namespace, name] {
+                    self.text(part);
+                }
             }
             Callers::Network { first, prefix_len } => {
+                let [high, low] = [first >> 64, first & u128::from(u64::MAX)];
                 self.number(2_u8);
-                self.number(u64::try_from(first >> 64).unwrap_or(0));
-                self.number(first & u128::from(u64::MAX));
+                self.number(u64::try_from(high).unwrap_or(0));
+                self.number(u64::try_from(low).unwrap_or(0));
                 self.number(*prefix_len);
             }
         }
-        Ok(())
     }
 
-    fn key_part(&mut self, part: &KeyPart) -> Written {
+    fn key_part(&mut self, part: &KeyPart) {
         match part {
             KeyPart::Source => self.number(0_u8),
             KeyPart::Destination => self.number(1_u8),
@@ -137,21 +143,19 @@ impl Writer {
                 self.number(*v6);
             }
         }
-        Ok(())
     }
 
-    fn tier(&mut self, tier: &Tier) -> Written {
-        self.list(&tier.sources, Self::callers)?;
+    fn tier(&mut self, tier: &Tier) {
+        self.list(&tier.sources, Self::callers);
         self.list(tier.claim.as_slice(), |writer, claim| {
             writer.text(&claim.provider);
             writer.texts(&claim.path);
             writer.text(&claim.value);
-            Ok(())
-        })?;
-        self.allowance(&tier.allowance)
+        });
+        self.allowance(&tier.allowance);
     }
 
-    fn allowance(&mut self, allowance: &Allowance) -> Written {
+    fn allowance(&mut self, allowance: &Allowance) {
         let (kind, numbers) = match *allowance {
             Allowance::Rate { requests, period_ms, burst } => (0_u8, [requests.into(), period_ms, burst.into()]),
             Allowance::Quota { requests, window: Window::Hour } => (1, [requests, 0, 0]),
@@ -160,8 +164,9 @@ impl Writer {
             Allowance::Concurrency { requests, lease_s } => (4, [requests.into(), lease_s.into(), 0]),
         };
         self.number(kind);
-        numbers.into_iter().for_each(|number| self.number(number));
-        Ok(())
+        for number in numbers {
+            self.number(number);
+        }
     }
 }
 
@@ -291,5 +296,34 @@ impl Reader<'_> {
             _ => return None,
         };
         Some(Allowance::Quota { requests, window })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_any_size_are_read_as_they_were_written() {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut writer = Writer { bytes: Vec::new(), failure: None };
+            writer.number(number);
+            let mut reader = Reader(&writer.bytes);
+            assert_eq!((reader.number(), reader.0), (Some(number), &[][..]));
+            assert_eq!(Reader(&writer.bytes[..writer.bytes.len() - 1]).number(), None, "{number} cut");
+        }
+        assert_eq!(Reader(&[255; 11]).number(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_nobody_wrote_are_no_limits_and_no_fault(bytes in proptest::collection::vec(0_u8..9, 0..200)) {
+            let mut reader = Reader(&bytes);
+            let _ = reader.list(Reader::limit);
+            let stored = postcard::to_allocvec(&bytes).unwrap();
+            let _ = postcard::from_bytes::<LimitList>(&stored);
+        }
     }
 }

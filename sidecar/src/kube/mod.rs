@@ -1,4 +1,4 @@
-//! Kubernetes as Portcullis sees it: Services, Nodes and EndpointSlices, nothing else.
+//! Kubernetes as Portcullis sees it: Services, Nodes and EndpointSlices; and our own resources ([`rate_limits`]).
 //!
 //! [`manifests`] turns text into objects, [`cluster`] keeps them keyed. Neither judges what it reads: that is
 //! [`crate::sync`]'s work. Objects are the types of `k8s-openapi`, so a watch on an API server and a directory of
@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod manifests;
+pub mod rate_limits;
 
 pub use cluster::{Cluster, ObjectKey};
 pub use manifests::Manifests;
