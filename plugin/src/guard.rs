@@ -101,10 +101,8 @@ pub fn handle<H: Host>(host: &H, state: &mut State) -> Outcome {
 
 /// Ends a forwarded request whose answer is over, however it ended: what it held of limits is free again.
 pub fn finish<H: Host>(host: &H, state: &mut State, context: i32) {
-    if let Ok(gate) = &mut state.gate
-        && context != 0
-    {
-        gate.limits.release(context, host.now_ns());
+    if let Ok(gate) = &mut state.gate {
+        gate.limits.release(context, || host.now_ns());
     }
 }
 

@@ -148,12 +148,12 @@ impl Limits {
         Limited { refused: denies.is_some(), notice, ..Limited::default() }
     }
 
-    /// Gives back what the request with this number holds. Failures are left to the lease.
-    pub fn release(&mut self, context: i32, wall_ns: u64) {
+    /// Gives back what the request with this number holds, if it holds anything. Failures are left to the lease.
+    pub fn release(&mut self, context: i32, wall_ns: impl FnOnce() -> u64) {
         let Some(at) = self.held.iter().position(|(number, _)| *number == context) else { return };
         let (_, slots) = self.held.swap_remove(at);
         if let Some(Counters { limiter, clock }) = &mut self.counters {
-            limiter.release(&slots, clock.steady(wall_ns));
+            limiter.release(&slots, clock.steady(wall_ns()));
         }
     }
 

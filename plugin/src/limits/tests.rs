@@ -120,12 +120,12 @@ fn places_are_held_until_the_answer_is_over() {
     let (decision, third) = ask(&mut one, &charges, START);
     assert_eq!((decision.status, third.context), (429, 0));
     assert!(first.context != 0 && second.context != 0);
-    one.release(first.context, START);
-    one.release(first.context, START);
-    one.release(12345, START);
+    one.release(first.context, || START);
+    one.release(first.context, || START);
+    one.release(12345, || START);
     assert!(passes(&mut other, &charges, START));
     assert!(!passes(&mut other, &charges, START));
-    other.release(second.context, START);
+    other.release(second.context, || START);
     assert!(passes(&mut one, &charges, START));
     // What nobody gives back is free when its lease is over.
     assert!(!passes(&mut one, &charges, START + 59 * SECOND));

@@ -148,7 +148,6 @@ fn a_verified_token_is_taken_out_and_its_payload_handed_on() {
         "set X-Portcullis-Decision: allow",
         "set X-Portcullis-Rule: service-intentions/db/sources/web",
         "get_header_names",
-        "get_header_names",
         "remove authorization",
         &format!("set x-user: {payload}"),
     ]);

@@ -315,7 +315,7 @@ fn add_folders(linker: &mut Linker<World>, module: &str) {
             if !folder.has_place_for(&name) {
                 return ENOENT;
             }
-            if folder.folders.insert(name) { SUCCESS } else { EEXIST }
+            if folder.files.contains_key(&name) || !folder.folders.insert(name) { EEXIST } else { SUCCESS }
         })
         .unwrap();
     linker
