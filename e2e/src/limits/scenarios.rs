@@ -146,7 +146,8 @@ impl Scenario {
                 Pattern::Pulse { every: Duration::from_millis(3200), lasting: Duration::from_millis(400) },
                 Duration::from_millis(if long { 8 * 3200 } else { 2 * 3200 + 400 }),
             ),
-            Scenario::Keys => (Pattern::Flood, seconds(3, 10)),
+            // Half a second more, so that no unit comes in at the very end.
+            Scenario::Keys => (Pattern::Flood, seconds(3, 10) + Duration::from_millis(500)),
             Scenario::Restart => (Pattern::Flood, seconds(5, 10)),
             Scenario::ClockStep => (Pattern::Flood, Duration::from_secs(12)),
         };
