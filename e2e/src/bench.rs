@@ -17,7 +17,7 @@ use crate::world::World;
 mod rows;
 mod table;
 
-pub use rows::{ROWS, Row, Way, setup};
+pub use rows::{Beside, ROWS, Row, Way, setup};
 pub use table::{Budget, Table};
 
 /// How to measure.

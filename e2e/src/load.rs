@@ -114,6 +114,11 @@ impl Running {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Waits for its bound, and reports.
+    pub async fn finish_at_bound(self) -> Result<Outcome> {
+        self.task.await.context("the load panicked")?
+    }
+
     /// Lets every connection finish its request, and reports.
     pub async fn finish(self) -> Result<Outcome> {
         self.stop.store(true, Ordering::Relaxed);

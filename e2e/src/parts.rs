@@ -30,6 +30,21 @@ pub struct Parts {
     pub sidecar: PathBuf,
 }
 
+/// The `redis-server` binary: Debian's package of that name.
+pub fn redis() -> Result<PathBuf> {
+    from_environment("REDIS_SERVER")
+        .or_else(|| on_path("redis-server"))
+        .context("missing: redis-server (variable REDIS_SERVER, or `cargo xtask tools`)")
+}
+
+/// For a test: the same, or `None` after a printed skip where it may be missing.
+///
+/// # Panics
+/// With `PORTCULLIS_REQUIRE=1` when it is missing.
+pub fn redis_for_test() -> Option<PathBuf> {
+    or_skip(redis())
+}
+
 impl Parts {
     /// Finds all of them; the error names what lacks and what would supply it.
     pub fn find() -> Result<Parts> {

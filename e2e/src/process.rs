@@ -75,6 +75,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Kills it at once, as a crash would.
+    pub fn kill(&mut self) {
+        // Either call only fails if the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Everything it has written so far.
     pub fn log(&self) -> Result<String> {
         let bytes = fs::read(&self.log).with_context(|| format!("reading {}", self.log.display()))?;
@@ -114,9 +121,7 @@ impl Drop for Process {
     // A failing test must show what the real parts said; standard error is where the test harness shows it.
     #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
-        // Either call only fails if the process is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         if std::thread::panicking() {
             eprintln!("--- end of the log of {}\n{}", self.name, self.log_end());
         }

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::certificates::TRUST_DOMAIN;
@@ -81,7 +81,12 @@ impl Layout {
 
     /// Writes the sidecar's configuration.
     pub fn write_configuration(&self) -> Result<()> {
-        let configuration = json!({
+        self.write_configuration_with(&json!({}))
+    }
+
+    /// The same with further or other sections.
+    pub fn write_configuration_with(&self, sections: &Value) -> Result<()> {
+        let mut configuration = json!({
             "manifests": "./kubernetes",
             "policy": {"directory": "./policy", "default": "deny", "trustDomains": [TRUST_DOMAIN]},
             "snapshot": {"file": "./run/policy/policy.snapshot"},
@@ -95,6 +100,9 @@ impl Layout {
             },
             "sync": {"nodePortSync": "ExternalFirst"},
         });
+        for (name, section) in sections.as_object().into_iter().flatten() {
+            configuration[name] = section.clone();
+        }
         fs::write(self.configuration(), serde_json::to_string_pretty(&configuration)?)
             .context("writing the sidecar's configuration")
     }

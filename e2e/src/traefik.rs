@@ -101,6 +101,18 @@ impl Traefik {
     /// The same with further providers: the content of the static configuration's `providers`.
     pub async fn start_with(options: Options, providers: &Value) -> Result<Traefik> {
         let (secure, plain, lenient, internal) = (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
+        Traefik::start_at(options, [secure, plain, lenient, internal]).await
+    }
+
+    /// Kills it as a crash would and starts it anew at the same addresses and on the same files.
+    pub async fn crash(&mut self) -> Result<()> {
+        self.process.kill();
+        let addresses = [self.secure, self.plain, self.lenient, self.internal];
+        *self = Traefik::start_at(self.options.clone(), addresses).await?;
+        Ok(())
+    }
+
+    async fn start_at(options: Options, [secure, plain, lenient, internal]: [SocketAddr; 4]) -> Result<Traefik> {
         fs::create_dir_all(&options.folder)?;
         for plugin in &options.plugins {
             lay_out(&options.folder, plugin)?;

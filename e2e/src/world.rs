@@ -19,7 +19,7 @@ use crate::traefik::{self, Options, Plugin, Traefik};
 /// The sample services with the node port that `testdata/demo` gives them; the kernel's port takes its place.
 pub const SERVICES: [(&str, u16); 3] = [("web", 30080), ("api", 30081), ("db", 30082)];
 /// The hosts in the gateway's certificate, the last one without a route.
-pub const HOSTS: [&str; 11] = [
+pub const HOSTS: [&str; 12] = [
     "web.localhost",
     "api.localhost",
     "db.localhost",
@@ -27,6 +27,7 @@ pub const HOSTS: [&str; 11] = [
     "passed.localhost",
     "layers.localhost",
     "inline.localhost",
+    "limited.localhost",
     "guest.localhost",
     "rate.localhost",
     "forward.localhost",
@@ -51,6 +52,10 @@ pub struct Setup {
     pub trusts_local_front: bool,
     /// Variables for Traefik.
     pub environment: Vec<(&'static str, String)>,
+    /// A folder that the plugin may write to, below [`traefik::GUEST_STATE`].
+    pub state: Option<PathBuf>,
+    /// Further sections of the sidecar's configuration.
+    pub sidecar: Value,
     /// Further or replaced files, relative to the world's folder.
     pub files: Vec<(PathBuf, String)>,
 }
@@ -63,6 +68,8 @@ impl Default for Setup {
             access_log: true,
             trusts_local_front: false,
             environment: Vec::new(),
+            state: None,
+            sidecar: json!({}),
             files: Vec::new(),
         }
     }
@@ -145,12 +152,13 @@ impl World {
             fs::write(folder.path().join(path), backends.ports_in(text))
                 .with_context(|| format!("writing {}", path.display()))?;
         }
-        layout.write_configuration()?;
+        layout.write_configuration_with(&setup.sidecar)?;
         write_own_configuration(&layout, &authority, setup.http)?;
 
         let sidecar = Sidecar::start(&parts.sidecar, &layout).await?;
         let mut plugins = setup.plugins;
-        plugins.push(Plugin::portcullis(parts, Some(layout.snapshots())));
+        let plugin = Plugin::portcullis(parts, Some(layout.snapshots()));
+        plugins.push(Plugin { state: setup.state, ..plugin });
         let traefik = start_gateway(Options {
             binary: parts.traefik.clone(),
             folder: folder.path().join("traefik"),

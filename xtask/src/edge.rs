@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::{project::Project, run, tools, wasm};
 
@@ -12,35 +12,43 @@ pub(crate) fn demo(project: &Project, arguments: &[OsString]) -> Result<()> {
     start(project, "demo", "dev", "debug", arguments)
 }
 
-/// The first benchmark's program, and what `--only` calls it.
-const POLICY_BENCH: (&str, &str) = ("policy-bench", "policy");
+/// The programs that measure, and what `--only` calls them.
+const POLICY: (&str, &str) = ("policy-bench", "policy");
+const REQUEST: (&str, &str) = ("bench", "request");
+const LIMITS: (&str, &str) = ("limits", "limits");
 
-/// Runs the benchmarks, optimized like a release: the cost of a decision, then, unless `--only policy` is said, that of a
-/// request on real Traefik.
+/// Runs the benchmarks, optimized like a release: the cost of a decision, then that of a request on real Traefik; with
+/// `--only`, one of them, or the attacks on limits.
 pub(crate) fn bench(project: &Project, arguments: &[OsString]) -> Result<()> {
-    let (program, name) = POLICY_BENCH;
-    let rest = match arguments {
-        [only, what, rest @ ..] if only == "--only" => {
-            ensure!(what == name, "`--only` knows `{name}` alone");
-            Some(rest)
-        }
-        _ => None,
+    let (only, rest) = match arguments {
+        [only, what, rest @ ..] if only == "--only" => (what.to_str(), rest),
+        _ => (None, arguments),
     };
-    let module = wasm::build(project)?;
-    run::check(run::cargo(project).args(["build", "--workspace", "--profile", "release", "--bin", program]))?;
-    let mut policy = run::program(project.program("release", program));
-    policy.current_dir(&project.root).env("PORTCULLIS_WASM", module);
-    if let Some(rest) = rest {
-        return run::become_program(policy.args(rest));
+    match (only, arguments.len() == rest.len()) {
+        (None, true) => {}
+        (Some(what), _) if what == POLICY.1 => return run::become_program(policy_bench(project)?.args(rest)),
+        (Some(what), _) if what == REQUEST.1 => return start(project, REQUEST.0, "release", "release", rest),
+        (Some(what), _) if what == LIMITS.1 => return start(project, LIMITS.0, "release", "release", rest),
+        _ => bail!("`--only` knows `{}`, `{}` and `{}`", POLICY.1, REQUEST.1, LIMITS.1),
     }
+    let mut policy = policy_bench(project)?;
     // Where the tables are written to is the same file for both.
     if let Some([write, path]) = arguments.windows(2).find(|pair| pair[0] == "--write") {
         policy.args([write, path]);
     }
     // A budget that does not hold here is no reason not to measure the rest, but one to fail in the end.
     let held = run::check(&mut policy);
-    let request = prepared(project, "bench", "release", "release", arguments);
+    let request = prepared(project, REQUEST.0, "release", "release", arguments);
     request.and_then(|mut program| run::check(&mut program)).and(held)
+}
+
+/// The benchmark of decisions, built.
+fn policy_bench(project: &Project) -> Result<Command> {
+    let module = wasm::build(project)?;
+    run::check(run::cargo(project).args(["build", "--workspace", "--profile", "release", "--bin", POLICY.0]))?;
+    let mut program = run::program(project.program("release", POLICY.0));
+    program.current_dir(&project.root).env("PORTCULLIS_WASM", module);
+    Ok(program)
 }
 
 /// Builds everything that changed and becomes the program.
@@ -56,6 +64,9 @@ fn prepared(project: &Project, name: &str, profile: &str, folder: &str, argument
     let mut program = run::program(project.program(folder, name));
     program.args(arguments).current_dir(&project.root);
     program.env("TRAEFIK", traefik).env("PORTCULLIS_WASM", module).env("PORTCULLIS_BIN", sidecar(project, folder)?);
+    if [REQUEST.0, LIMITS.0].contains(&name) {
+        program.env("REDIS_SERVER", tools::redis(project)?);
+    }
     Ok(program)
 }
 

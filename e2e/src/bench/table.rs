@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use super::rows::{FRONT_GUARDED, MTLS_GUARDED, MTLS_PASSED, baseline};
+use super::rows::{FRONT_GUARDED, FRONT_LIMITED, FRONT_REFUSED, MTLS_GUARDED, MTLS_LIMITED, MTLS_PASSED, baseline};
 use super::{ROWS, Rounds, Turn};
 
 /// The promise: processor time per request of the guarded route over the plain one, at most.
 const MOST_CPU: f64 = 1.35;
+/// The same with an exact limit.
+const MOST_LIMITED_CPU: f64 = 1.50;
+/// The same of a request that a limit refuses.
+const MOST_REFUSED_CPU: f64 = 0.50;
 /// The promise for the 99th percentile of latency.
 const MOST_P99: f64 = 1.5;
 
@@ -16,6 +20,8 @@ pub struct Table {
     lines: Vec<Line>,
     /// Processor time by mTLS over a plain router that hands the certificate on as well.
     mtls_cpu_to_passed: f64,
+    /// The same with an exact limit.
+    mtls_limited_cpu_to_passed: f64,
 }
 
 /// One row: medians, and for processor time the lower quartile, because whatever else the machine does only ever adds to
@@ -41,6 +47,11 @@ pub struct Budget {
     /// By mTLS, over a plain router that hands the certificate on: `passTLSClientCert` is Traefik's own cost.
     mtls_cpu: f64,
     mtls_p99: f64,
+    /// With an exact limit, behind a front and by mTLS.
+    limited_cpu: f64,
+    mtls_limited_cpu: f64,
+    /// Refused by a limit, behind a front.
+    refused_cpu: f64,
     /// By mTLS, over a plain router that knows nothing of the certificate. Shown, not promised.
     mtls_cpu_to_plain: f64,
 }
@@ -50,7 +61,12 @@ impl Table {
     pub fn new(rounds: &Rounds) -> Table {
         let lines =
             ROWS.iter().enumerate().map(|(index, row)| Line::new(row.name, index, baseline(row), rounds)).collect();
-        Table { mtls_cpu_to_passed: cpu(rounds, MTLS_GUARDED) / cpu(rounds, MTLS_PASSED), lines }
+        let to_passed = |index| cpu(rounds, index) / cpu(rounds, MTLS_PASSED);
+        Table {
+            mtls_cpu_to_passed: to_passed(MTLS_GUARDED),
+            mtls_limited_cpu_to_passed: to_passed(MTLS_LIMITED),
+            lines,
+        }
     }
 
     /// The guarded routes against the budget.
@@ -61,6 +77,9 @@ impl Table {
             p99: front.p99_ratio,
             mtls_cpu: self.mtls_cpu_to_passed,
             mtls_p99: mtls.p99_ratio,
+            limited_cpu: self.lines[FRONT_LIMITED].cpu_ratio,
+            mtls_limited_cpu: self.mtls_limited_cpu_to_passed,
+            refused_cpu: self.lines[FRONT_REFUSED].cpu_ratio,
             mtls_cpu_to_plain: mtls.cpu_ratio,
         }
     }
@@ -86,7 +105,10 @@ impl Line {
 impl Budget {
     /// Whether all promises hold.
     pub fn holds(&self) -> bool {
-        self.cpu <= MOST_CPU && self.mtls_cpu <= MOST_CPU && self.p99 <= MOST_P99 && self.mtls_p99 <= MOST_P99
+        let limits = self.limited_cpu <= MOST_LIMITED_CPU
+            && self.mtls_limited_cpu <= MOST_LIMITED_CPU
+            && self.refused_cpu <= MOST_REFUSED_CPU;
+        limits && self.cpu <= MOST_CPU && self.mtls_cpu <= MOST_CPU && self.p99 <= MOST_P99 && self.mtls_p99 <= MOST_P99
     }
 }
 
@@ -127,6 +149,10 @@ impl fmt::Display for Budget {
         writeln!(f, "{}", line("p99 over a plain router's", self.p99, MOST_P99))?;
         writeln!(f, "{}", line("mTLS: CPU over a plain router + passTLSClientCert", self.mtls_cpu, MOST_CPU))?;
         writeln!(f, "{}", line("mTLS: p99 over a plain router's", self.mtls_p99, MOST_P99))?;
+        writeln!(f, "{}", line("CPU with an exact limit over a plain router", self.limited_cpu, MOST_LIMITED_CPU))?;
+        let mtls = "mTLS: CPU with an exact limit over a plain router + passTLSClientCert";
+        writeln!(f, "{}", line(mtls, self.mtls_limited_cpu, MOST_LIMITED_CPU))?;
+        writeln!(f, "{}", line("CPU refused by a limit over a plain router", self.refused_cpu, MOST_REFUSED_CPU))?;
         write!(
             f,
             "For comparison, no promise: mTLS: CPU over a plain router that hands no certificate on: {:.2}",
@@ -161,8 +187,8 @@ mod tests {
     }
 
     fn rounds(row: usize, cpu: f64, p99: u64) -> Rounds {
-        let round: Vec<Turn> =
-            (0..ROWS.len()).map(|i| if i == row { turn(cpu, p99) } else { turn(100.0, 10) }).collect();
+        let other = |index| if index == FRONT_REFUSED { turn(40.0, 10) } else { turn(100.0, 10) };
+        let round: Vec<Turn> = (0..ROWS.len()).map(|i| if i == row { turn(cpu, p99) } else { other(i) }).collect();
         vec![round; 3]
     }
 
@@ -172,6 +198,15 @@ mod tests {
             for (cpu, p99, holds) in [(134.9, 15, true), (136.0, 10, false), (100.0, 16, false)] {
                 assert_eq!(Table::new(&rounds(row, cpu, p99)).budget().holds(), holds, "{row} {cpu} {p99}");
             }
+        }
+        for (row, cpu, holds) in [
+            (FRONT_LIMITED, 149.0, true),
+            (FRONT_LIMITED, 151.0, false),
+            (MTLS_LIMITED, 151.0, false),
+            (FRONT_REFUSED, 49.0, true),
+            (FRONT_REFUSED, 51.0, false),
+        ] {
+            assert_eq!(Table::new(&rounds(row, cpu, 10)).budget().holds(), holds, "{row} {cpu}");
         }
         assert!(!Table::new(&Vec::new()).budget().holds(), "nothing measured");
     }

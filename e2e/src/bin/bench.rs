@@ -4,21 +4,22 @@
 // What it prints is what it is for.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use portcullis_e2e::backend::Backend;
-use portcullis_e2e::bench::{Plan, Table, measure, setup};
-use portcullis_e2e::parts::Parts;
+use portcullis_e2e::bench::{Beside, Plan, Table, measure, setup};
+use portcullis_e2e::limits::stand::in_memory;
+use portcullis_e2e::parts::{self, Parts};
+use portcullis_e2e::redis::Redis;
+use portcullis_e2e::report::write_section;
 use portcullis_e2e::world::{Backends, World};
 
-/// Where the table stands in the file that `--write` names.
-const BEGIN: &str = "<!-- bench: begin -->";
-const END: &str = "<!-- bench: end -->";
+/// What the section is called in the file that `--write` names.
+const SECTION: &str = "bench";
 
 struct Arguments {
     plan: Plan,
@@ -45,8 +46,10 @@ async fn run() -> Result<bool> {
     let Arguments { plan, write } = read(std::env::args().skip(1))?;
     let parts = Parts::find()?;
     let (backends, authorizer) = (Backends::start().await?, Backend::start("authorizer", "1").await?);
-    let folder = tempfile::tempdir()?;
-    let setup = setup(&backends, &authorizer, folder.path())?;
+    let (folder, state) = (tempfile::tempdir()?, in_memory()?);
+    let redis = Redis::start(&parts::redis()?).await?;
+    let beside = Beside { authorizer: &authorizer, redis: redis.address(), folder: folder.path(), state: state.path() };
+    let setup = setup(&backends, beside)?;
     let world = World::with(&parts, backends, setup).await?;
     let rounds = measure(&world, plan, |round, turns| {
         let cpu: Vec<String> = turns.iter().map(|turn| format!("{:.0}", turn.cpu_microseconds)).collect();
@@ -58,7 +61,7 @@ async fn run() -> Result<bool> {
     let text = format!("{}\n{table}\n{}\n", conditions(plan, &parts.traefik_version()?), table.budget());
     print!("{text}");
     if let Some(path) = write {
-        write_section(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+        write_section(&path, SECTION, &text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(table.budget().holds())
 }
@@ -99,16 +102,4 @@ fn positive<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T> {
         Ok(number) if number >= T::from(1) => Ok(number),
         _ => bail!("not a positive number: {text}"),
     }
-}
-
-/// Replaces what stands between the marks, or adds it at the end.
-fn write_section(path: &Path, text: &str) -> Result<()> {
-    let old = if path.exists() { fs::read_to_string(path)? } else { "# Benchmark\n".to_owned() };
-    let section = format!("{BEGIN}\n{text}{END}");
-    let new = match (old.find(BEGIN), old.find(END)) {
-        (Some(begin), Some(end)) if begin < end => format!("{}{section}{}", &old[..begin], &old[end + END.len()..]),
-        _ => format!("{}\n\n{section}\n", old.trim_end()),
-    };
-    fs::write(path, new)?;
-    Ok(())
 }
