@@ -86,6 +86,8 @@ pub struct Options {
 pub struct Traefik {
     process: Process,
     options: Options,
+    /// What was added to the static configuration's `providers`.
+    providers: Value,
     secure: SocketAddr,
     plain: SocketAddr,
     lenient: SocketAddr,
@@ -101,18 +103,22 @@ impl Traefik {
     /// The same with further providers: the content of the static configuration's `providers`.
     pub async fn start_with(options: Options, providers: &Value) -> Result<Traefik> {
         let (secure, plain, lenient, internal) = (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
-        Traefik::start_at(options, [secure, plain, lenient, internal]).await
+        Traefik::start_at(options, providers.clone(), [secure, plain, lenient, internal]).await
     }
 
     /// Kills it as a crash would and starts it anew at the same addresses and on the same files.
     pub async fn crash(&mut self) -> Result<()> {
         self.process.kill();
         let addresses = [self.secure, self.plain, self.lenient, self.internal];
-        *self = Traefik::start_at(self.options.clone(), addresses).await?;
+        *self = Traefik::start_at(self.options.clone(), self.providers.clone(), addresses).await?;
         Ok(())
     }
 
-    async fn start_at(options: Options, [secure, plain, lenient, internal]: [SocketAddr; 4]) -> Result<Traefik> {
+    async fn start_at(
+        options: Options,
+        providers: Value,
+        [secure, plain, lenient, internal]: [SocketAddr; 4],
+    ) -> Result<Traefik> {
         fs::create_dir_all(&options.folder)?;
         for plugin in &options.plugins {
             lay_out(&options.folder, plugin)?;
@@ -132,7 +138,7 @@ impl Traefik {
             directory: options.folder.clone(),
             log: options.folder.join("traefik.log"),
         })?;
-        let mut traefik = Traefik { process, options, secure, plain, lenient, internal };
+        let mut traefik = Traefik { process, options, providers, secure, plain, lenient, internal };
         let deadline = Instant::now() + START_PATIENCE;
         while traefik.internal("/ping").await.is_err() {
             traefik.process.must_run()?;
