@@ -83,6 +83,13 @@ pub fn steady(wall_ns: u64, file: &[u8]) -> Reading {
     }
 }
 
+/// Whether the file need not be read again at this wall time: the sidecar has hardly had time for another beat, and what it
+/// would say is the same unless the wall clock was set by less than [`BEAT_NS`], which is borrowed either way.
+pub fn is_recent(wall_ns: u64, file: &[u8]) -> bool {
+    let ahead = Beat::decode(file).filter(|beat| !beat.closed).and_then(|beat| wall_ns.checked_sub(beat.wall_ns));
+    ahead.is_some_and(|ahead| ahead <= BEAT_NS)
+}
+
 /// Since when the sidecar is suspected to be dead after this beat.
 fn suspicion(bytes: &[u8], beat: &Beat) -> Option<u64> {
     match decode(bytes)? {

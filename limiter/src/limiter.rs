@@ -7,7 +7,7 @@
 //! ```
 
 use crate::{
-    charge::{Charge, Standing},
+    charge::{Charge, Rule, Standing},
     clock::UNKNOWN,
     fold::{At, Effect, MAX_LABELLED},
     log::{Log, Scratch},
@@ -23,6 +23,8 @@ const MAX_LOGS: usize = 32;
 const MAX_KEPT: usize = 8192;
 /// Slots behind a checkpoint before a log is sealed, at least.
 const LONG: usize = 512;
+/// Units that a bucket holds at least when a look can be spared as long as half of them are there.
+const PLENTY: u32 = 16;
 /// How often it is asked whether a log is still the newest one of its bucket, in nanoseconds: a state directory that was
 /// emptied under us would otherwise go unseen.
 const CHECK_NS: u64 = 10_000_000_000;
@@ -136,7 +138,7 @@ impl<D: Directory> Limiter<D> {
                 words: [slot.id, 0, 0, 0],
                 ..Record::default()
             };
-            let is_there = self.log(slot.bucket, record.t).is_ok();
+            let is_there = self.log(slot.bucket, record.t, false).is_ok();
             let _ = is_there.then(|| self.append(slot.bucket, &[record]));
         }
         self.forget();
@@ -147,7 +149,8 @@ impl<D: Directory> Limiter<D> {
         let mut outcome = Outcome { admitted: true, standings: Vec::with_capacity(charges.len()), slots: Vec::new() };
         for charge in charges {
             let bucket = bucket_of(charge.key);
-            let standing = match self.log(bucket, t) {
+            let reads_on = !self.has_plenty(bucket, charges, t);
+            let standing = match self.log(bucket, t, reads_on) {
                 Ok(log) => {
                     let (now, class) = (log.fold.time(t), class_of(&charge.rule));
                     let at = log.fold.resolve(charge.key, class, charge.tag, now);
@@ -210,7 +213,7 @@ impl<D: Directory> Limiter<D> {
     ) -> Result<(), Unavailable> {
         let mut records = core::mem::take(&mut self.records);
         records.clear();
-        let log = self.log(bucket, t)?;
+        let log = self.log(bucket, t, true)?;
         let is_here = |(charge, standing): &(&Charge, &Standing)| {
             bucket_of(charge.key) == bucket && standing.admitted && **standing != UNCOUNTED
         };
@@ -276,8 +279,21 @@ impl<D: Directory> Limiter<D> {
 
     // --- Logs ---
 
-    /// The log of a bucket, read to its end, and on the clock of today.
-    fn log(&mut self, bucket: u16, t: u64) -> Result<&mut Log<D::File>, Unavailable> {
+    /// Whether a bucket had so much left for all of these when it was last read that a look at what others took meanwhile
+    /// can be spared: the charge is judged where it lands, whatever was expected before. Where that was wrong, a record
+    /// without effect is in the log, and the next look is not spared.
+    fn has_plenty(&self, bucket: u16, charges: &[Charge], t: u64) -> bool {
+        let Some(log) = self.logs.iter().find(|log| log.bucket == bucket) else { return false };
+        let now = log.fold.time(t);
+        charges.iter().filter(|charge| bucket_of(charge.key) == bucket).all(|charge| {
+            let Rule::Rate { burst: burst @ PLENTY.., .. } = charge.rule else { return false };
+            let at = log.fold.resolve(charge.key, class_of(&charge.rule), charge.tag, now);
+            log.fold.entry(at).is_some() && log.fold.admits(at, &charge.rule, charge.cost.max(1).max(burst / 2), now)
+        })
+    }
+
+    /// The log of a bucket, read to its end if that is asked for and was not done in this turn, and on the clock of today.
+    fn log(&mut self, bucket: u16, t: u64, reads_on: bool) -> Result<&mut Log<D::File>, Unavailable> {
         let index = match self.logs.iter().position(|log| log.bucket == bucket) {
             Some(index) => index,
             None => {
@@ -294,7 +310,9 @@ impl<D: Directory> Limiter<D> {
             let is_due = log.checked_ns.abs_diff(t) >= CHECK_NS;
             let is_newest = !is_due || log.is_newest(&self.directory)?;
             log.checked_ns = if is_due { t } else { log.checked_ns };
-            log.sync(&mut self.scratch, &mut ())?;
+            if reads_on || is_due {
+                log.sync(&mut self.scratch, &mut ())?;
+            }
             if !log.fold.is_sealed() && !is_newest {
                 // The directory was emptied under us. All who still have this log go on together.
                 log.seal(&mut self.scratch, &mut ())?;
@@ -354,7 +372,6 @@ fn record(charge: &Charge, t: u64) -> Record {
 
 /// What a refund has to say of the charge.
 fn refund(charge: &Charge, now: u64, id: u64) -> [u64; 4] {
-    use crate::charge::Rule;
     let cost = u64::from(charge.cost.max(1));
     match charge.rule {
         Rule::Rate { interval_ns, .. } => [now, interval_ns.saturating_mul(cost), 0, 0],

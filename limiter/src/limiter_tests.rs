@@ -284,6 +284,27 @@ fn a_charge_is_one_read_and_one_append_and_a_refusal_one_read() {
 }
 
 #[test]
+fn where_plenty_is_left_a_charge_is_one_append_and_what_others_took_counts_all_the_same() {
+    let (_directory, disk) = disk();
+    let cell = std::rc::Rc::new(std::cell::Cell::new((0, usize::MAX)));
+    let mut limiter = Limiter::new(Counting(disk.clone(), cell.clone()));
+    let charges = [rate(1, SECOND, 20)];
+    assert!(limiter.charge(&charges, T0).unwrap().admitted);
+    let before = cell.get().0;
+    assert!(limiter.charge(&charges, T0).unwrap().admitted);
+    assert_eq!(cell.get().0 - before, 1);
+    // It still believes in 18 units.
+    let mut other = Limiter::new(disk);
+    assert_eq!((0..30).filter(|_| other.charge(&charges, T0).unwrap().admitted).count(), 18);
+    let refused = limiter.charge(&charges, T0).unwrap();
+    assert!(!refused.admitted && refused.standings[0].remaining == 0);
+    let before = cell.get().0;
+    assert!(!limiter.charge(&charges, T0).unwrap().admitted);
+    assert_eq!(cell.get().0 - before, 1, "and now it knows");
+    assert!(limiter.charge(&charges, T0 + SECOND).unwrap().admitted);
+}
+
+#[test]
 fn whatever_fails_and_whenever_nothing_too_much_is_admitted_and_it_mends() {
     for most in 0..40 {
         let (_directory, disk) = disk();

@@ -43,11 +43,9 @@ impl Clock {
 
     /// The time that limits count by, in nanoseconds, when it is `wall_ns` by the wall clock.
     pub(super) fn steady(&mut self, wall_ns: u64) -> u64 {
-        if self.opened_ns.is_none_or(|opened| opened.abs_diff(wall_ns) >= KEEP_NS) {
-            self.opened_ns = Some(wall_ns);
-            self.file = open(&self.path);
+        if !clock::is_recent(wall_ns, &self.last) {
+            self.look(wall_ns);
         }
-        self.read();
         let reading = clock::steady(wall_ns, &self.last);
         if let Some(suspicion) = reading.suspect {
             // In the copy too: it is what counts as long as the file cannot be read.
@@ -60,6 +58,15 @@ impl Clock {
             self.own = (!written).then_some(suspicion);
         }
         reading.steady_ns
+    }
+
+    /// Reads the file, by its name from time to time.
+    fn look(&mut self, wall_ns: u64) {
+        if self.opened_ns.is_none_or(|opened| opened.abs_diff(wall_ns) >= KEEP_NS) {
+            self.opened_ns = Some(wall_ns);
+            self.file = open(&self.path);
+        }
+        self.read();
     }
 
     /// Takes over what the file holds, if there is a beat in it.

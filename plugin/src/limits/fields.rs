@@ -119,6 +119,8 @@ fn push_policy(list: &mut String, amount: Amount) {
 /// rounded down.
 fn quota(amount: Amount) -> u64 {
     match amount {
+        // The usual case, without the long division that is dear here.
+        Amount::Rate { requests, period_ms, .. } if period_ms.is_multiple_of(1000) => requests.into(),
         Amount::Rate { requests, period_ms, .. } => {
             let window_ms = u128::from(period_ms.div_ceil(1000)) * 1000;
             let units = u128::from(requests) * window_ms / u128::from(period_ms.max(1));
