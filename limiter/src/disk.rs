@@ -1,15 +1,12 @@
 //! The logs on a disk, by the standard library: for the sidecar, tests and benches.
 
-use crate::store::{Directory, LogFile};
+use crate::store::{self, Directory, FOLDER, LogFile};
 use std::{
     fs::File,
-    io::{self, Seek as _, Write as _},
+    io,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::PathBuf,
 };
-
-/// The folder of the logs in the state directory.
-pub const FOLDER: &str = "limits";
 
 /// A state directory. Nothing of it has to be there but itself.
 #[derive(Debug, Clone)]
@@ -28,11 +25,11 @@ impl Disk {
     }
 
     fn bucket(&self, bucket: u16) -> PathBuf {
-        self.0.join(FOLDER).join(format!("{bucket:03x}"))
+        self.0.join(FOLDER).join(store::bucket_name(bucket))
     }
 
     fn path(&self, bucket: u16, generation: u64) -> PathBuf {
-        self.bucket(bucket).join(format!("{generation:016x}"))
+        self.bucket(bucket).join(store::log_name(generation))
     }
 }
 
@@ -47,12 +44,7 @@ impl Directory for Disk {
         };
         let mut newest = None;
         for name in names {
-            let name = name?.file_name();
-            let generation = name.to_str().filter(|name| name.len() == 16).and_then(|name| {
-                let is_ours = name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-                if is_ours { u64::from_str_radix(name, 16).ok() } else { None }
-            });
-            newest = newest.max(generation);
+            newest = newest.max(store::generation(name?.file_name().as_encoded_bytes()));
         }
         Ok(newest)
     }
@@ -92,13 +84,6 @@ impl LogFile for DiskFile {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<u64> {
-        let mut file = &self.0;
-        let n_written = file.write(bytes)?;
-        if n_written != bytes.len() {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        // After an append the descriptor stands behind what it wrote, wherever the file ends by now.
-        let end = file.stream_position()?;
-        end.checked_sub(bytes.len() as u64).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        store::append(&self.0, bytes)
     }
 }

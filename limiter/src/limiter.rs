@@ -10,7 +10,7 @@ use crate::{
     charge::{Charge, Rule, Standing},
     clock::UNKNOWN,
     fold::{At, Effect, MAX_LABELLED},
-    log::{Log, Scratch},
+    log::{LONG, Log, Scratch},
     rotation,
     slot::{ENFORCED, GLOBAL, MAX_T, Slot as Record, class, class_of, kind},
     store::{BUCKETS, Directory},
@@ -21,8 +21,6 @@ use crate::{
 const MAX_LOGS: usize = 32;
 /// Entries and holders that an instance keeps in memory, as far as they are not all of one bucket.
 const MAX_KEPT: usize = 8192;
-/// Slots behind a checkpoint before a log is sealed, at least.
-const LONG: usize = 512;
 /// Units that a bucket holds at least when a look can be spared as long as half of them are there.
 const PLENTY: u32 = 16;
 /// How often it is asked whether a log is still the newest one of its bucket, in nanoseconds: a state directory that was

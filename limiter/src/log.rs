@@ -14,6 +14,8 @@ use crate::{
 };
 use std::io;
 
+/// Slots behind a checkpoint before a log is sealed, at least.
+pub(crate) const LONG: usize = 512;
 /// How often an append is tried that does not land on a slot's border.
 const ATTEMPTS: usize = 16;
 
@@ -99,45 +101,40 @@ impl<F: LogFile> Log<F> {
         scratch: &mut Scratch,
         observe: &mut impl Observe,
     ) -> Result<(), Unavailable> {
+        let seed = self.fold.seed();
+        let write = |bytes: &mut Vec<u8>| slots.iter().for_each(|slot| bytes.extend_from_slice(&slot.encode(seed)));
+        let (first, padding) = self.land(&mut scratch.write, write)?;
+        self.catch_up(first, scratch, observe)?;
+        let (mine, _) = scratch.write.get(padding..).unwrap_or_default().as_chunks();
+        scratch.effects.clear();
+        for bytes in mine {
+            let effect = self.push(bytes, observe);
+            scratch.effects.push(effect);
+        }
+        Ok(())
+    }
+
+    /// Appends a whole checkpoint, which nobody but a reader folds.
+    pub(crate) fn append_checkpoint(&mut self, bytes: &[u8], scratch: &mut Scratch) -> Result<(), Unavailable> {
+        self.land(&mut scratch.write, |to| to.extend_from_slice(bytes))?;
+        self.sync(scratch, &mut ())
+    }
+
+    /// Appends what `write` puts behind padding so that it begins on a slot's border. Returns where that is, and how long
+    /// the padding before it in `bytes` is.
+    fn land(&self, bytes: &mut Vec<u8>, write: impl Fn(&mut Vec<u8>)) -> Result<(u64, usize), Unavailable> {
         let mut padding = 0;
         for _ in 0..ATTEMPTS {
-            scratch.write.clear();
-            scratch.write.resize(padding, 0);
-            for slot in slots {
-                scratch.write.extend_from_slice(&slot.encode(self.fold.seed()));
-            }
-            let at = self.file.append(&scratch.write)?;
-            let first = at.saturating_add(padding as u64);
+            bytes.clear();
+            bytes.resize(padding, 0);
+            write(bytes);
+            let first = self.file.append(bytes)?.saturating_add(padding as u64);
             let over = first % LEN as u64;
             if over == 0 {
-                self.catch_up(first, scratch, observe)?;
-                let (mine, _) = scratch.write.get(padding..).unwrap_or_default().as_chunks();
-                scratch.effects.clear();
-                for bytes in mine {
-                    let effect = self.push(bytes, observe);
-                    scratch.effects.push(effect);
-                }
-                return Ok(());
+                return Ok((first, padding));
             }
             // Behind an append that was cut short. What was written now is nobody's slot; the next begins on a border,
             // unless somebody else does the same at this moment.
-            padding = LEN - usize::try_from(over).unwrap_or_default();
-        }
-        Err(Unavailable::Busy)
-    }
-
-    /// Appends a whole checkpoint, which nobody but a reader folds. Where it does not land on a border it is void.
-    pub(crate) fn append_checkpoint(&mut self, bytes: &[u8], scratch: &mut Scratch) -> Result<(), Unavailable> {
-        let mut padding = 0;
-        for _ in 0..ATTEMPTS {
-            scratch.write.clear();
-            scratch.write.resize(padding, 0);
-            scratch.write.extend_from_slice(bytes);
-            let first = self.file.append(&scratch.write)?.saturating_add(padding as u64);
-            let over = first % LEN as u64;
-            if over == 0 {
-                return self.sync(scratch, &mut ());
-            }
             padding = LEN - usize::try_from(over).unwrap_or_default();
         }
         Err(Unavailable::Busy)

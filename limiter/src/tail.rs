@@ -4,7 +4,7 @@ use crate::{
     charge::{Rule, Standing},
     clock::UNKNOWN,
     fold::{At, Effect, Fold},
-    log::{Log, Observe, Scratch},
+    log::{LONG, Log, Observe, Scratch},
     rotation,
     slot::{self, GLOBAL, MAX_T, Slot, class, kind},
     state::{self, State},
@@ -12,8 +12,6 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// Slots behind a checkpoint before a log is sealed, at least.
-const LONG: usize = 512;
 /// Every so many polls it is asked whether a log that nobody sealed is still the newest one.
 const CHECK_POLLS: u32 = 16;
 /// How often an append is tried that lands behind a seal.

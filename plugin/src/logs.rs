@@ -7,16 +7,14 @@
 use crate::file::read_some;
 #[cfg(target_os = "wasi")]
 use crate::file::{descriptor, failed};
-use portcullis_limiter::{Directory, LogFile};
+use portcullis_limiter::{
+    Directory, LogFile,
+    store::{self, FOLDER, bucket_name, generation, log_name},
+};
 use std::{
     fs::{self, File},
-    io::{self, Seek as _, Write as _},
+    io,
 };
-
-/// The folder of all logs, inside the state folder.
-const FOLDER: &str = "limits";
-/// Length of a log's name: its generation in hexadecimal digits.
-const NAME_LEN: usize = 16;
 
 /// Bytes of a folder that are read at once: room for some tens of logs, of which a bucket has one or two.
 #[cfg(target_os = "wasi")]
@@ -42,11 +40,11 @@ impl Logs {
     }
 
     fn bucket(&self, bucket: u16) -> String {
-        format!("{}/{bucket:03x}", self.folder)
+        format!("{}/{}", self.folder, bucket_name(bucket))
     }
 
     fn log(&self, bucket: u16, generation: u64) -> String {
-        format!("{}/{generation:0NAME_LEN$x}", self.bucket(bucket))
+        format!("{}/{}", self.bucket(bucket), log_name(generation))
     }
 }
 
@@ -85,17 +83,6 @@ impl Directory for Logs {
             _ => Ok(()),
         }
     }
-}
-
-/// The generation that a log's name spells out; `None` for the name of anything else.
-fn generation(name: &[u8]) -> Option<u64> {
-    let digit = |byte: &u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let value = name.iter().try_fold(0, |value: u64, byte| Some(value << 4 | u64::from(digit(byte)?)))?;
-    (name.len() == NAME_LEN).then_some(value)
 }
 
 /// Names what is in a folder. (The library's own way is 3 KB of wasm, and asks the host about each file.)
@@ -150,14 +137,7 @@ impl LogFile for Log {
     }
 
     fn append(&self, bytes: &[u8]) -> io::Result<u64> {
-        let mut file = &self.0;
-        // Never in pieces: the rest would land behind somebody else's.
-        match file.write(bytes)? {
-            written if written == bytes.len() => {}
-            _ => return Err(io::ErrorKind::WriteZero.into()),
-        }
-        let end = file.stream_position()?;
-        u64::try_from(bytes.len()).ok().and_then(|len| end.checked_sub(len)).ok_or(io::ErrorKind::InvalidData.into())
+        store::append(&self.0, bytes)
     }
 }
 

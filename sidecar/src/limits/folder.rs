@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use portcullis_limiter::{clock::FILE_NAME as CLOCK, disk::FOLDER as LOGS};
+use portcullis_limiter::{clock::FILE_NAME as CLOCK, store::FOLDER as LOGS};
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat, mkdirat, open, openat},
     process::geteuid,
