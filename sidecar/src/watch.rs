@@ -15,8 +15,16 @@ use notify::{
     Event, EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
+/// A look even without an event: for file systems that tell nobody, and events that were lost.
+const PERIOD: Duration = Duration::from_secs(10);
+/// A burst of events is over after this long without one.
+const QUIET: Duration = Duration::from_millis(30);
+/// Under a storm of events, there is a look at least this often.
+const LONGEST_WAIT: Duration = Duration::from_millis(300);
+/// How often the watched directories are looked at themselves: one that is replaced takes its watch with it.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often a directory is looked through where the system offers no events.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -65,6 +73,36 @@ impl Watch {
         let mut poll = notify::PollWatcher::new(handler(Arc::clone(&self.wake)), config)?;
         poll.watch(&self.directory, RecursiveMode::Recursive)?;
         Ok(Box::new(poll))
+    }
+}
+
+/// Returns when it is time to look again: after the events of a burst, so that a file that is being written is read when it
+/// is whole; when a watched directory is another one; and after a while without either.
+pub async fn look_again(wake: &Notify, watches: &mut [Watch]) {
+    tokio::select! {
+        () = wake.notified() => settle(wake).await,
+        () = tokio::time::sleep(PERIOD) => {}
+        () = replaced(watches) => {}
+    }
+}
+
+async fn settle(wake: &Notify) {
+    let quiet = async { while timeout(QUIET, wake.notified()).await.is_ok() {} };
+    // Running out of time is fine: the next look will see the rest.
+    let _ = timeout(LONGEST_WAIT, quiet).await;
+}
+
+/// Returns when a watched directory is no longer the one that was watched.
+async fn replaced(watches: &mut [Watch]) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let mut any = false;
+        for watch in &mut *watches {
+            any |= watch.renew();
+        }
+        if any {
+            return;
+        }
     }
 }
 

@@ -1,0 +1,45 @@
+//! What sources tell the daemon. Each source is a task of its own that reads and waits, and sends what it has read; the
+//! daemon alone decides what follows from all of it.
+
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
+use tokio::sync::mpsc;
+
+use crate::kube::{Cluster, ObjectKey};
+
+/// Where sources send. Bounded: a source that is faster than the daemon waits.
+pub type Inputs = mpsc::Sender<Input>;
+
+/// How many inputs may wait.
+pub const WAITING: usize = 1024;
+
+/// One thing that a source says.
+#[derive(Debug)]
+pub enum Input {
+    /// About the Kubernetes cluster of this `clusterName`.
+    Cluster(String, Said),
+}
+
+/// What a source of Kubernetes objects says about its cluster.
+#[derive(Debug)]
+pub enum Said {
+    /// All that there is; it replaces what was known. Only when Services, EndpointSlices and Nodes are all listed (G3).
+    Whole(Box<Cluster>),
+    /// What changed since, in order. Never before the first [`Said::Whole`].
+    Changes(Vec<Change>),
+    /// It cannot be read at the moment, and why: what is known stays in force, and nothing is removed for longer than the grace.
+    Broken(Vec<String>),
+}
+
+/// One object as it is now; `None` when it is gone.
+#[derive(Debug)]
+pub enum Change {
+    /// A Service.
+    Service(ObjectKey, Option<Box<Service>>),
+    /// An EndpointSlice, by its own name.
+    Slice(ObjectKey, Option<Box<EndpointSlice>>),
+    /// A Node.
+    Node(String, Option<Box<Node>>),
+}
