@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown};
 use crate::{
-    consul::ConsulConfig,
+    consul::{CatalogConfig, ConsulConfig},
+    external::ExternalConfig,
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
 };
@@ -36,6 +37,12 @@ pub struct Config {
     /// The Consul that is kept in step (default: none; nothing is written anywhere else than to files).
     #[serde(default)]
     pub consul: Option<ConsulConfig>,
+    /// Services that others registered in that Consul.
+    #[serde(default)]
+    pub catalog: CatalogConfig,
+    /// Services on machines without an agent (default: none).
+    #[serde(default)]
+    pub external: Option<ExternalConfig>,
 }
 
 /// Where policy is read.
@@ -137,6 +144,11 @@ impl Config {
         if let Some(consul) = &mut config.consul {
             consul.validate(&config.sync).map_err(|what| invalid(format!("consul: {what}")))?;
             consul.resolve(base);
+        }
+        config.catalog.validate().map_err(|what| invalid(format!("catalog: {what}")))?;
+        if let Some(external) = &mut config.external {
+            external.validate().map_err(|what| invalid(format!("external: {what}")))?;
+            external.directory = base.join(&external.directory);
         }
         if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));

@@ -10,11 +10,14 @@ use portcullis_policy::{Policy, Severity};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
+    task::JoinHandle,
 };
 
 use crate::{
     config::Config,
-    input,
+    consul::{Scope, catalog::Watcher},
+    external,
+    input::{self, Inputs},
     kube::directory,
     limits::{Limits, Names},
     policy,
@@ -46,15 +49,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .context("starting what belongs to limits and metrics")?;
     let mut services = Services::start(&config)?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
+    let beside = beside(&config, &services, &inputs)?;
     tracing::info!(
         manifests = %config.manifests.display(),
         policy = %config.policy.directory.display(),
         "watching"
     );
-    let sources = [
+    let mut sources = vec![
         tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
         tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
     ];
+    sources.extend(beside);
     let mut taken = Vec::new();
     loop {
         tokio::select! {
@@ -73,6 +78,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");
     Ok(())
+}
+
+/// The sources beside Kubernetes: what others registered in Consul, and external services.
+fn beside(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut sources = Vec::new();
+    if let Some(consul) = config.consul.as_ref().filter(|_| config.catalog.watch) {
+        let watcher = Watcher::new(consul, &config.catalog, vec![Scope::new(&config.sync)])?;
+        sources.push(tokio::spawn(watcher.follow(inputs.clone())));
+    }
+    if let Some(external) = &config.external {
+        let (leads, inputs) = (services.others().leads(), inputs.clone());
+        let (source, found) = external::Source::new(external.clone(), config.sync.clone(), leads, inputs)
+            .context("preparing to probe external services")?;
+        sources.push(tokio::spawn(source.follow(found)));
+    }
+    Ok(sources)
 }
 
 // === impl Policies ===

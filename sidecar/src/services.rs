@@ -8,8 +8,9 @@ use crate::{
     gate,
     input::{Change, Input, Said},
     kube::Cluster,
+    others::Others,
     publish::{self, PublishError},
-    sync::{self, SyncOptions, desired, routes},
+    sync::{self, SyncOptions, desired},
 };
 
 /// Everything known.
@@ -17,6 +18,8 @@ pub struct Services {
     gate: GateConfig,
     /// By `clusterName`.
     clusters: BTreeMap<String, Known>,
+    /// What others have registered, and external services.
+    others: Others,
     /// What was logged last, so that a standing fault is logged once and its end too.
     said: Vec<String>,
 }
@@ -40,7 +43,17 @@ impl Services {
         let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
         let name = options.cluster_name.clone();
         let known = Known { options, objects: None, broken: Vec::new(), consul };
-        Ok(Self { gate: config.gate.clone(), clusters: BTreeMap::from([(name, known)]), said: Vec::new() })
+        Ok(Self {
+            gate: config.gate.clone(),
+            clusters: BTreeMap::from([(name, known)]),
+            others: Others::start(config)?,
+            said: Vec::new(),
+        })
+    }
+
+    /// What is known beside Kubernetes.
+    pub fn others(&self) -> &Others {
+        &self.others
     }
 
     /// Takes what a source says. Nothing is written before [`Self::publish`].
@@ -51,6 +64,8 @@ impl Services {
                 let Some(known) = self.clusters.get_mut(&name) else { return };
                 known.take(said);
             }
+            Input::Catalog(said) => self.others.take_catalog(said),
+            Input::External(said) => self.others.take_external(said),
         }
     }
 
@@ -71,11 +86,13 @@ impl Services {
             }
             registrations.extend(desired.registrations);
         }
-        let (routes, notes) = routes(&registrations);
+        lines.extend(self.others.broken().map(|line| (true, line)));
+        registrations.extend(self.others.external());
+        let (routes, notes) = self.others.routes(&registrations);
         lines.extend(notes.iter().map(line));
         self.say(lines);
         // Half of the routes would be an outage for the other half.
-        if self.clusters.values().any(|known| known.objects.is_none()) {
+        if self.clusters.values().any(|known| known.objects.is_none()) || !self.others.is_known() {
             return Ok(());
         }
         if publish::text(&self.gate.file, &gate::render(&routes, &self.gate))? {
@@ -86,6 +103,7 @@ impl Services {
 
     /// Ends what keeps Consul in step, and gives back its locks.
     pub async fn stop(self) {
+        self.others.stop().await;
         for consul in self.clusters.into_values().filter_map(|known| known.consul) {
             consul.stop().await;
         }

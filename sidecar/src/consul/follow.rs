@@ -23,7 +23,7 @@ use super::{
     drift::Drift,
     error::ConsulError,
     heartbeat,
-    live::{Live, Scope},
+    live::{Live, Origin, Scope},
     lock,
     operation::Operation,
     read,
@@ -57,6 +57,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Follower {
     wanted: watch::Sender<Option<Arc<Wanted>>>,
+    leads: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
@@ -70,6 +71,8 @@ struct Task {
     refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
     backoff: Duration,
+    /// Whether we are the leader.
+    leading: watch::Sender<bool>,
 }
 
 /// How a pass ended.
@@ -87,19 +90,26 @@ enum Passed {
 impl Follower {
     /// Starts it. Nothing is asked of Consul before something is wanted.
     pub fn start(config: &ConsulConfig, options: &SyncOptions) -> Result<Self, ConsulError> {
+        Self::start_in(config, Scope::new(options))
+    }
+
+    /// The same for another part of the catalog.
+    pub fn start_in(config: &ConsulConfig, scope: Scope) -> Result<Self, ConsulError> {
         let client = Arc::new(Client::new(config)?);
         let (sender, wanted) = watch::channel(None);
+        let (leading, leads) = watch::channel(false);
         let task = Task {
             client,
-            scope: Scope::new(options),
+            scope,
             config: config.clone(),
             wanted,
             fence: None,
             refused: BTreeMap::new(),
             said: Said::default(),
             backoff: FIRST_BACKOFF,
+            leading,
         };
-        Ok(Self { wanted: sender, task: tokio::spawn(task.run()) })
+        Ok(Self { wanted: sender, leads, task: tokio::spawn(task.run()) })
     }
 
     /// From now on this is what Consul should hold. Only to be told when the source was read whole.
@@ -111,6 +121,11 @@ impl Follower {
             }
             differs
         });
+    }
+
+    /// Whether this sidecar is the one that writes, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 
     /// Gives back the lock, so that a standby takes over at once, and ends.
@@ -138,14 +153,17 @@ impl Task {
     }
 
     async fn forever(&mut self) {
-        // Fails only when everything is over, which `run` sees as well.
-        let _ = self.wanted.wait_for(Option::is_some).await;
+        if self.scope.origin == Origin::Kubernetes {
+            // Fails only when everything is over, which `run` sees as well.
+            let _ = self.wanted.wait_for(Option::is_some).await;
+        }
         loop {
             if self.config.dry_run {
+                self.leading.send_replace(true);
                 tracing::info!("dry run: nothing is written to Consul");
                 self.work(None).await;
             }
-            match lock::acquire(&self.client, &self.scope.cluster).await {
+            match lock::acquire(&self.client, &self.scope.lock()).await {
                 Ok(fence) => {
                     self.said.no_fault();
                     self.lead(fence).await;
@@ -162,6 +180,7 @@ impl Task {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
         self.refused.clear();
+        self.leading.send_replace(true);
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
             () = lock::keep(&client, &fence) => {}
@@ -169,6 +188,7 @@ impl Task {
             () = self.work(Some(&fence)) => {}
         }
         tracing::warn!("the lock is lost");
+        self.leading.send_replace(false);
         lock::release(&self.client, &fence).await;
         self.fence = None;
     }
@@ -177,6 +197,8 @@ impl Task {
     async fn work(&mut self, fence: Option<&Fence>) {
         let (mut live, mut drift) = (None, Drift::new(&self.scope));
         let (client, mut source) = (Arc::clone(&self.client), self.wanted.clone());
+        // The leader alone probes external services, so it leads before it knows what it wants.
+        let _ = source.wait_for(Option::is_some).await;
         loop {
             let Some(wanted) = source.borrow_and_update().clone() else { return };
             let pause = match self.pass(fence, &wanted, &mut live, &mut drift).await {
@@ -311,7 +333,7 @@ impl Task {
 
     /// Whether a person has let these removals pass; else what to do for it. The permission holds once.
     async fn released(&self, fence: &Fence, hold: Hold) -> Result<Result<(), String>, ConsulError> {
-        let (key, removals) = (lock::key(&self.scope.cluster, "allow-removal"), hold.removals());
+        let (key, removals) = (lock::key(&self.scope.lock(), "allow-removal"), hold.removals());
         let path = format!("/v1/kv/{key}");
         let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
         if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {

@@ -9,6 +9,7 @@
 //! Only Community Edition's fields are sent; a namespace or a partition would be refused.
 
 pub mod brake;
+pub mod catalog;
 pub mod client;
 pub mod config;
 pub mod diff;
@@ -26,9 +27,10 @@ mod said;
 pub mod transactions;
 
 pub use brake::brake;
+pub use catalog::{Catalog, CatalogConfig};
 pub use client::Client;
 pub use config::ConsulConfig;
 pub use diff::{Difference, diff};
 pub use error::ConsulError;
 pub use follow::{Follower, Wanted};
-pub use live::{Live, Scope};
+pub use live::{Live, Origin, Scope};

@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
     diff::{Difference, InstanceChange, Kind, diff, wanted_check, wanted_service},
-    live::{Live, LiveCheck, LiveNode, LiveService, Scope},
+    live::{Live, LiveCheck, LiveNode, LiveService, Origin, Scope},
     operation::Operation,
     transactions::transactions,
 };
@@ -17,7 +17,7 @@ const NAMES: [&str; 3] = ["web", "db", "api"];
 const OWNERS: [Option<&str>; 4] = [Some("east"), Some("east"), Some("west"), None];
 
 fn scope() -> Scope {
-    Scope { cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true }
+    Scope { origin: Origin::Kubernetes, cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true }
 }
 
 fn marks(owner: Option<&str>) -> BTreeMap<String, String> {

@@ -9,7 +9,7 @@ use super::{
     error::ConsulError,
     live::{Live, LiveCheck, LiveNode, LiveService, Scope},
 };
-use crate::sync::{CLUSTER_MARK, Registration};
+use crate::sync::Registration;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -28,7 +28,7 @@ struct NodeName {
 pub async fn live(client: &Client, scope: &Scope, wanted: &[Registration]) -> Result<Live, ConsulError> {
     let mut names: BTreeSet<String> = wanted.iter().map(|registration| registration.node.clone()).collect();
     names.insert(scope.node.clone());
-    let mark = format!("{CLUSTER_MARK}:{}", scope.cluster);
+    let mark = scope.node_mark();
     let marked = client.get::<Vec<NodeName>>("/v1/catalog/nodes", &[("node-meta", &mark)]).await?;
     let own = scope.own_nodes();
     names.extend(marked.value.into_iter().flatten().map(|it| it.node).filter(|name| name.starts_with(&own)));

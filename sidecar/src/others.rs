@@ -1,0 +1,172 @@
+//! What is known of services beside those of Kubernetes: what others have registered in Consul, and external services. It is
+//! joined with ours to the routes of the gate.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use crate::{
+    config::Config,
+    consul::{Catalog, ConsulConfig, ConsulError, Follower, Scope, Wanted},
+    external::External,
+    sync::{Foreign, Note, Registration, Route, SyncOptions, routes},
+};
+
+/// How many names one line of the log holds.
+const NAMED: usize = 10;
+
+/// Everything known of them.
+#[derive(Debug)]
+pub struct Others {
+    options: SyncOptions,
+    /// What Traefik's own catalog provider reads.
+    traefik_prefix: Option<String>,
+    /// Our external services in the catalog.
+    scope: Option<Scope>,
+    catalog: Known<Foreign>,
+    /// Of our external services as the catalog has them, by node and ID: the leader's word, for sidecars that do not probe.
+    statuses: BTreeMap<(String, String), String>,
+    external: Known<Vec<Registration>>,
+    external_notes: Vec<Note>,
+    /// Keeps our external services in Consul.
+    follower: Option<Follower>,
+    /// Whether this sidecar probes; without Consul it always does.
+    leads: watch::Receiver<bool>,
+}
+
+/// What one source has said.
+#[derive(Debug)]
+struct Known<T> {
+    /// Whether there is such a source.
+    is_followed: bool,
+    /// What it said last; `None` before it was read whole.
+    value: Option<T>,
+    /// Why it cannot be read at the moment, or what is wrong with a part of it.
+    lines: Vec<String>,
+}
+
+// === impl Others ===
+
+impl Others {
+    /// Nothing is known yet, and nothing is written before the sources have spoken.
+    pub fn start(config: &Config) -> Result<Self, ConsulError> {
+        let scope = config.external.as_ref().map(|external| Scope::external(&external.name));
+        let follower = match (&config.consul, &scope) {
+            // The dead man's check is one of the synthetic node, which external services have not.
+            (Some(consul), Some(scope)) => {
+                Some(Follower::start_in(&ConsulConfig { dead_man_seconds: None, ..consul.clone() }, scope.clone())?)
+            }
+            _ => None,
+        };
+        // A sender that is gone leaves its last word standing.
+        let leads = follower.as_ref().map_or_else(|| watch::channel(true).1, Follower::leads);
+        Ok(Self {
+            options: config.sync.clone(),
+            traefik_prefix: config.catalog.traefik_prefix().map(str::to_owned),
+            scope,
+            catalog: Known::new(config.consul.is_some() && config.catalog.watch),
+            statuses: BTreeMap::new(),
+            external: Known::new(config.external.is_some()),
+            external_notes: Vec::new(),
+            follower,
+            leads,
+        })
+    }
+
+    /// Takes what the catalog's source says.
+    pub fn take_catalog(&mut self, said: Catalog) {
+        let (registrations, unusable) = match said {
+            Catalog::Whole { registrations, unusable } => (registrations, unusable),
+            Catalog::Broken(line) => {
+                self.catalog.lines =
+                    vec![format!("{line}; routes of services that others registered stay as they are")];
+                return;
+            }
+        };
+        let is_external = |it: &Registration| self.scope.as_ref().is_some_and(|scope| scope.marks(&it.service.meta));
+        let (external, foreign): (Vec<_>, Vec<_>) = registrations.into_iter().partition(is_external);
+        let status = |it: Registration| ((it.node, it.service.id), it.check.status);
+        self.statuses = external.into_iter().map(status).collect();
+        self.catalog.value = Some(Foreign::new(&foreign, &self.options, self.traefik_prefix.as_deref()));
+        self.catalog.lines = Vec::from_iter(left_out(&unusable));
+    }
+
+    /// Takes what the source of external services says.
+    pub fn take_external(&mut self, said: External) {
+        match said {
+            External::Whole { registrations, is_probed, notes } => {
+                if let (Some(follower), true) = (&self.follower, is_probed) {
+                    let source_is_empty = registrations.is_empty();
+                    follower.want(Wanted { registrations: registrations.clone(), source_is_empty });
+                }
+                self.external.value = Some(registrations);
+                self.external.lines.clear();
+                self.external_notes = notes;
+            }
+            External::Broken(lines) => self.external.lines = lines,
+        }
+    }
+
+    /// Whether this sidecar is the one that probes external services, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    /// Ends what keeps Consul in step, and gives back its lock.
+    pub async fn stop(self) {
+        if let Some(follower) = self.follower {
+            follower.stop().await;
+        }
+    }
+
+    /// Whether every source was read whole once: half of the routes would be an outage for the other half.
+    pub fn is_known(&self) -> bool {
+        self.catalog.is_known() && self.external.is_known()
+    }
+
+    /// What cannot be read or used at the moment.
+    pub fn broken(&self) -> impl Iterator<Item = String> {
+        self.catalog.lines.iter().chain(&self.external.lines).cloned()
+    }
+
+    /// Our external services; of those that this sidecar has not probed, with the leader's word on their health, and without
+    /// one critical.
+    pub fn external(&self) -> Vec<Registration> {
+        let mut all = self.external.value.clone().unwrap_or_default();
+        for registration in all.iter_mut().filter(|it| it.check.status.is_empty()) {
+            let place = (registration.node.clone(), registration.service.id.clone());
+            registration.check.status = self.statuses.get(&place).cloned().unwrap_or_else(|| "critical".to_owned());
+        }
+        all
+    }
+
+    /// The routes of ours and of what others registered.
+    pub fn routes(&self, ours: &[Registration]) -> (Vec<Route>, Vec<Note>) {
+        let (routes, mut notes) = match &self.catalog.value {
+            Some(foreign) => foreign.routes(ours),
+            None => routes(ours),
+        };
+        notes.extend(self.external_notes.iter().cloned());
+        (routes, notes)
+    }
+}
+
+impl<T> Known<T> {
+    fn new(is_followed: bool) -> Self {
+        Self { is_followed, value: None, lines: Vec::new() }
+    }
+
+    fn is_known(&self) -> bool {
+        !self.is_followed || self.value.is_some()
+    }
+}
+
+/// A line on services whose names cannot be used.
+fn left_out(names: &[String]) -> Option<String> {
+    let shown: Vec<_> = names.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!shown.is_empty()).then(|| {
+        format!("services in Consul with names that fit into no header and no rule are not exposed: {}{more}; use only A-Z a-z 0-9 . _ -", shown.join(", "))
+    })
+}
