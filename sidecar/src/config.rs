@@ -9,6 +9,7 @@ pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreD
 use crate::{
     consul::{CatalogConfig, ConsulConfig},
     external::ExternalConfig,
+    gate::kv::GateKv,
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
 };
@@ -71,8 +72,12 @@ pub struct SnapshotConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GateConfig {
-    /// The file that Traefik's file provider reads.
-    pub file: PathBuf,
+    /// The file that Traefik's file provider reads (default: none, and then there is `kv`).
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Consul's key-value store, for gateways whose Traefik reads its routers there (default: not written).
+    #[serde(default)]
+    pub kv: Option<GateKv>,
     /// Name of the plugin in Traefik's static configuration (default: portcullis).
     #[serde(default = "plugin_name")]
     pub plugin: String,
@@ -135,9 +140,8 @@ impl Config {
         let mut config: Self = serde_saphyr::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         config.sync.validate().map_err(|error| invalid(format!("sync: {error}")))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        for place in
-            [&mut config.manifests, &mut config.policy.directory, &mut config.snapshot.file, &mut config.gate.file]
-        {
+        let places = [&mut config.manifests, &mut config.policy.directory, &mut config.snapshot.file];
+        for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
         config.limits.as_mut().map_or(Ok(()), |limits| limits.resolve(base)).map_err(invalid)?;
@@ -150,7 +154,16 @@ impl Config {
             external.validate().map_err(|what| invalid(format!("external: {what}")))?;
             external.directory = base.join(&external.directory);
         }
-        if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
+        match (&config.gate.file, &config.gate.kv) {
+            (None, None) => return Err(invalid("gate: one of file and kv is needed".to_owned())),
+            (_, Some(_)) if config.consul.is_none() => {
+                return Err(invalid("gate: kv needs the section consul".to_owned()));
+            }
+            (_, Some(kv)) => kv.validate().map_err(|what| invalid(format!("gate: {what}")))?,
+            _ => {}
+        }
+        let files = [&config.snapshot.file].into_iter().chain(&config.gate.file);
+        if files.into_iter().any(|file| file.file_name().is_none()) {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
         }
         Ok(config)

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    config::{Config, GateConfig},
+    config::Config,
     consul::{ConsulError, Follower, Wanted},
-    gate,
+    gate::Output,
     input::{Change, Input, Said},
     kube::Cluster,
     others::Others,
-    publish::{self, PublishError},
+    publish::PublishError,
     sync::{self, SyncOptions, desired},
 };
 
 /// Everything known.
 pub struct Services {
-    gate: GateConfig,
+    output: Output,
     /// By `clusterName`.
     clusters: BTreeMap<String, Known>,
     /// What others have registered, and external services.
@@ -44,7 +44,7 @@ impl Services {
         let name = options.cluster_name.clone();
         let known = Known { options, objects: None, broken: Vec::new(), consul };
         Ok(Self {
-            gate: config.gate.clone(),
+            output: Output::start(config)?,
             clusters: BTreeMap::from([(name, known)]),
             others: Others::start(config)?,
             said: Vec::new(),
@@ -89,13 +89,15 @@ impl Services {
         lines.extend(self.others.broken().map(|line| (true, line)));
         registrations.extend(self.others.external());
         let (routes, notes) = self.others.routes(&registrations);
+        let (routes, unfit) = self.output.fit(routes);
+        lines.extend(unfit.iter().map(line));
         lines.extend(notes.iter().map(line));
         self.say(lines);
         // Half of the routes would be an outage for the other half.
         if self.clusters.values().any(|known| known.objects.is_none()) || !self.others.is_known() {
             return Ok(());
         }
-        if publish::text(&self.gate.file, &gate::render(&routes, &self.gate))? {
+        if self.output.write(&routes)? {
             tracing::info!(services = routes.len(), instances = registrations.len(), "gate written");
         }
         Ok(())
@@ -104,6 +106,7 @@ impl Services {
     /// Ends what keeps Consul in step, and gives back its locks.
     pub async fn stop(self) {
         self.others.stop().await;
+        self.output.stop().await;
         for consul in self.clusters.into_values().filter_map(|known| known.consul) {
             consul.stop().await;
         }

@@ -339,7 +339,7 @@ impl Task {
         if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {
             return Ok(Err(format!("{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}")));
         }
-        match self.client.txn(fence, &[Operation::DeleteKey { key }]).await {
+        match self.client.txn(fence, &[Operation::DeleteKey { key, modify_index: None }]).await {
             Ok(_) => {
                 tracing::warn!(removals, "removals that waited are let through");
                 Ok(Ok(()))

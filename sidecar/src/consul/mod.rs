@@ -18,7 +18,7 @@ mod error;
 pub mod follow;
 mod heartbeat;
 pub mod live;
-mod lock;
+pub(crate) mod lock;
 pub mod operation;
 #[cfg(test)]
 mod properties;

@@ -148,17 +148,18 @@ fn routing(registration: &Registration) -> BTreeSet<&str> {
 /// Without those that claim a router or a rule of ours.
 fn without_rivals(theirs: Vec<Route>, ours: &[Route]) -> (Vec<Route>, Vec<Note>) {
     type Claims<'a> = Vec<(&'a str, &'a RouterSpec)>;
-    let (mut by_name, mut by_rank) = (BTreeMap::<&str, &str>::new(), BTreeMap::<_, Claims<'_>>::new());
+    let (mut by_name, mut by_rank) = (BTreeMap::<String, &str>::new(), BTreeMap::<_, Claims<'_>>::new());
     for route in ours {
         for router in &route.routers {
-            by_name.insert(&router.name, &route.destination);
+            // The key-value provider does not tell apart what differs in case only.
+            by_name.insert(router.name.to_lowercase(), &route.destination);
             by_rank.entry(routes::rank(router)).or_default().push((&route.destination, router));
         }
     }
     let (mut kept, mut notes) = (Vec::new(), Vec::new());
     for route in theirs {
         let rival = |router: &RouterSpec| {
-            if let Some(owner) = by_name.get(router.name.as_str()) {
+            if let Some(owner) = by_name.get(&router.name.to_lowercase()) {
                 return Some((String::new(), format!("router {} is defined by {owner}", router.name)));
             }
             let claims = by_rank.get(&routes::rank(router)).into_iter().flatten();
