@@ -138,6 +138,11 @@ impl Registry {
         self.call("PUT", path, Some(body)).await
     }
 
+    /// Takes something away.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.call("DELETE", path, None).await
+    }
+
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let body =
             Full::from(body.map(Value::to_string).unwrap_or_default()).map_err(|never| match never {}).boxed_unsync();

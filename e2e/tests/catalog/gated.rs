@@ -55,6 +55,10 @@ async fn a_service_of_a_real_agent_is_reached_only_through_the_gate() {
         "ID": "p", "Service": "billing-sidecar-proxy", "Kind": "connect-proxy", "Port": 21000, "Address": "127.0.0.1",
         "Proxy": {"DestinationServiceName": "billing"}, "Tags": billing(&backend)["tags"]}});
     stage.registry.put("/v1/catalog/register", &proxy).await.unwrap();
+    let other = json!({"Node": "vm-2", "Address": "127.0.0.1", "Service": {"ID": "o", "Service": "other", "Port": backend.address().port(),
+        "Address": "127.0.0.1", "Tags": ["portcullis.http.routers.other.rule=Host(`other.localhost`)"]}});
+    stage.registry.put("/v1/catalog/register", &other).await.unwrap();
+    stage.wait_for_status(Some("web"), "other.localhost", 403).await;
 
     // Nobody but its agent has written to it.
     let found = stage.registry.get("/v1/catalog/service/billing").await.unwrap();

@@ -2,4 +2,5 @@
 
 mod external;
 mod gated;
+mod keys;
 mod setup;
