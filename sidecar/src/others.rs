@@ -129,11 +129,11 @@ impl Others {
         self.catalog.lines.iter().chain(&self.external.lines).cloned()
     }
 
-    /// Our external services; of those that this sidecar has not probed, with the leader's word on their health, and without
-    /// one critical.
+    /// Our external services; of those that this sidecar has not probed, with the word of whoever has, the leader or consul-esm,
+    /// and without one critical.
     pub fn external(&self) -> Vec<Registration> {
         let mut all = self.external.value.clone().unwrap_or_default();
-        for registration in all.iter_mut().filter(|it| it.check.status.is_empty()) {
+        for registration in all.iter_mut().filter(|it| it.check.status.is_empty() || it.check.definition.is_some()) {
             let place = (registration.node.clone(), registration.service.id.clone());
             registration.check.status = self.statuses.get(&place).cloned().unwrap_or_else(|| "critical".to_owned());
         }

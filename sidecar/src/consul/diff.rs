@@ -153,7 +153,11 @@ fn added(registration: &Registration) -> InstanceChange {
 
 fn updated(registration: &Registration, node: &LiveNode, present: &LiveService) -> Option<InstanceChange> {
     let service = wanted_service(registration, present.modify_index);
-    let check = wanted_check(registration);
+    let mut check = wanted_check(registration);
+    if let (Some(_), Some(found)) = (&check.definition, node.checks.get(&check.check_id)) {
+        // Whoever probes it writes these.
+        (check.status, check.output) = (found.status.clone(), found.output.clone());
+    }
     let mut parts: Vec<_> = [
         ("name", service.service != present.service),
         ("tags", service.tags != present.tags),
@@ -202,6 +206,7 @@ pub(super) fn wanted_check(registration: &Registration) -> LiveCheck {
         output: check.output.clone(),
         service_id: check.service_id.clone(),
         service_name: registration.service.service.clone(),
+        definition: check.definition.clone(),
     }
 }
 

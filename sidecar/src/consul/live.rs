@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 use super::operation::Operation;
-use crate::sync::{CLUSTER_MARK, ConsulNodes, EXTERNAL_MARK, EXTERNAL_SOURCE, SOURCE_MARK, SyncOptions};
+use crate::sync::{CLUSTER_MARK, ConsulNodes, Definition, EXTERNAL_MARK, EXTERNAL_SOURCE, SOURCE_MARK, SyncOptions};
 
 /// The check that every member of Consul's gossip has: such a node belongs to an agent, which removes what it does not know.
 const AGENT_CHECK: &str = "serfHealth";
@@ -117,11 +117,20 @@ pub struct LiveCheck {
     pub service_id: String,
     /// The instance's name when the check was written.
     pub service_name: String,
+    /// What others shall probe, if anything.
+    #[serde(deserialize_with = "definition")]
+    pub definition: Option<Definition>,
 }
 
 /// Go writes empty lists and maps as `null`.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Consul writes an empty one where there is none.
+fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Definition>, D::Error> {
+    let found: Option<Definition> = Option::deserialize(deserializer)?;
+    Ok(found.filter(|it| *it != Definition::default()))
 }
 
 // === impl Scope ===

@@ -97,10 +97,16 @@ impl Operation {
                 json!({"KV": {"Verb": "delete-cas", "Key": key, "Index": index}})
             }
             // The service's name is what Consul judges the token by.
-            Self::SetCheck { node, check, kind } => json!({"Check": {"Verb": "set", "Check": {
-                "Node": node, "CheckID": check.check_id, "Name": check.name, "Status": check.status,
-                "Output": check.output, "ServiceID": check.service_id, "ServiceName": check.service_name, "Type": kind,
-            }}}),
+            Self::SetCheck { node, check, kind } => {
+                let mut set = json!({"Check": {"Verb": "set", "Check": {
+                    "Node": node, "CheckID": check.check_id, "Name": check.name, "Status": check.status,
+                    "Output": check.output, "ServiceID": check.service_id, "ServiceName": check.service_name, "Type": kind,
+                }}});
+                if let Some(definition) = &check.definition {
+                    set["Check"]["Check"]["Definition"] = json!(definition);
+                }
+                set
+            }
         }
     }
 }

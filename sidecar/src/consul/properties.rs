@@ -60,6 +60,7 @@ fn registration(node: &str, id: u8, (name, variant, ready): Look) -> Registratio
             output: String::new(),
             service_id: id,
             node: node.to_owned(),
+            definition: None,
         },
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::file::{self, Node, Prober, Service};
 use crate::sync::{
-    Check, EXTERNAL_MARK, EXTERNAL_SOURCE, Note, RegisteredService, Registration, SyncOptions, Weights, naming,
-    routing_tags,
+    Check, Definition, EXTERNAL_MARK, EXTERNAL_SOURCE, Note, RegisteredService, Registration, SyncOptions, Weights,
+    naming, routing_tags,
 };
 
 /// Meta by which consul-esm knows its nodes, and those that it shall ping.
@@ -68,9 +68,13 @@ fn register(node: &Node, service: &Service, name: &str, tags: Vec<String>) -> (R
         port: check.port.unwrap_or(service.port),
         check: check.clone(),
     };
-    let probes: Vec<_> = service.checks.iter().map(probe).collect();
+    let mut probes: Vec<_> = service.checks.iter().map(probe).collect();
     let (status, output) =
         if probes.is_empty() { ("passing", "no check is configured") } else { ("critical", "not probed yet") };
+    let definition = match node.probe {
+        Prober::Esm => probes.pop().map(|probe| probe.definition()),
+        Prober::Sidecar => None,
+    };
     let registration = Registration {
         check: Check {
             check_id: format!("external/{id}"),
@@ -80,6 +84,7 @@ fn register(node: &Node, service: &Service, name: &str, tags: Vec<String>) -> (R
             output: output.to_owned(),
             service_id: id.clone(),
             node: consul_node.clone(),
+            definition,
         },
         id: naming::node_id(name, &consul_node),
         node: consul_node,
@@ -115,4 +120,28 @@ impl Probe {
             (None, None) => format!("tcp://{host}:{port}"),
         }
     }
+
+    /// The same as consul-esm reads it.
+    fn definition(&self) -> Definition {
+        let target = self.target();
+        let place = target.strip_prefix("tcp://").map(str::to_owned);
+        Definition {
+            http: if place.is_none() { target } else { String::new() },
+            tcp: place.unwrap_or_default(),
+            interval: go_duration(self.check.interval_seconds),
+            timeout: go_duration(self.check.timeout_seconds),
+        }
+    }
 }
+
+/// Seconds as Go prints them.
+fn go_duration(seconds: u16) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

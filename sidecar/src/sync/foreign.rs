@@ -22,8 +22,8 @@ const EXPOSURE: &str = "exposure";
 /// Registrations of others, judged: what the gate can do with them, whatever else there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Foreign {
-    /// With tags below the gate's prefix alone.
-    registrations: Vec<Registration>,
+    /// By Consul name, with tags below the gate's prefix alone.
+    registrations: BTreeMap<String, Vec<Registration>>,
     notes: Vec<Note>,
     /// Services that Traefik's own catalog provider would route past the gate; see [`Foreign::bypasses`].
     bypasses: BTreeMap<String, Bypass>,
@@ -57,7 +57,7 @@ impl Foreign {
             }
             let mut registration = registration.clone();
             registration.service.tags = tags;
-            judged.found.registrations.push(registration);
+            judged.found.registrations.entry(service.service.clone()).or_default().push(registration);
         }
         if let Some(prefix) = traefik_prefix {
             judged.report(prefix);
@@ -75,22 +75,20 @@ impl Foreign {
         if self.registrations.is_empty() {
             return routes::routes(ours);
         }
-        let mut notes = self.notes.clone();
-        let names = Names::of(ours);
-        let (mut together, mut others) = (ours.to_vec(), Vec::new());
-        let mut refused: BTreeMap<&str, (&str, String, &str)> = BTreeMap::new();
-        for registration in &self.registrations {
-            let name = registration.service.service.as_str();
-            match names.place(registration) {
-                Place::Apart => others.push(registration.clone()),
-                Place::Beside => together.push(registration.clone()),
-                Place::Nowhere(key, what, hint) => drop(refused.insert(name, (key, what, hint))),
-            }
+        let mut names: BTreeMap<String, Vec<&Registration>> = BTreeMap::new();
+        for registration in ours {
+            names.entry(registration.service.service.to_lowercase()).or_default().push(registration);
         }
-        for (name, (key, what, hint)) in refused {
-            let mut noted = Notes::new(&name);
-            noted.error(key, what, hint);
-            notes.extend(noted.into_list());
+        let (mut together, mut others, mut notes) = (ours.to_vec(), Vec::new(), self.notes.clone());
+        for (name, theirs) in &self.registrations {
+            match names.get(&name.to_lowercase()) {
+                None => others.extend(theirs.iter().cloned()),
+                Some(ours) => {
+                    let (beside, note) = self.beside(name, ours);
+                    together.extend(beside.into_iter().cloned());
+                    notes.extend(note);
+                }
+            }
         }
         let (mut all, more) = routes::routes(&together);
         notes.extend(more);
@@ -103,39 +101,33 @@ impl Foreign {
         notes.sort();
         (all, notes)
     }
-}
 
-/// Where an instance of others goes.
-enum Place {
-    /// A service of their own.
-    Apart,
-    /// A server more for one of ours.
-    Beside,
-    /// It contradicts ours: key, what is wrong, what to do.
-    Nowhere(&'static str, String, &'static str),
-}
-
-/// Our services: by their names as Consul compares them, the spelling and the routing tags of each.
-struct Names<'a>(BTreeMap<String, (&'a str, BTreeSet<&'a str>)>);
-
-impl<'a> Names<'a> {
-    fn of(ours: &'a [Registration]) -> Self {
-        let of = |it: &'a Registration| (it.service.service.to_lowercase(), (it.service.service.as_str(), routing(it)));
-        Self(ours.iter().map(of).collect())
-    }
-
-    fn place(&self, theirs: &Registration) -> Place {
-        let name = theirs.service.service.as_str();
-        let Some((ours, tags)) = self.0.get(&name.to_lowercase()) else { return Place::Apart };
-        if *ours != name {
-            let what = format!("Consul answers for it and {ours}, which is ours, as one; it is not exposed");
-            return Place::Nowhere("service name", what, "rename it");
+    /// The instances of others that are servers more for a service of ours, which they are only if they say the same; and what
+    /// is to be said of the rest. `ours` are our instances under that name in any case, at least one.
+    pub fn beside(&self, name: &str, ours: &[&Registration]) -> (Vec<&Registration>, Option<Note>) {
+        let theirs = self.registrations.get(name).map(Vec::as_slice).unwrap_or_default();
+        let refuse = |key: &str, what: String, hint: &str| {
+            let mut notes = Notes::new(&name);
+            notes.error(key, what, hint);
+            notes.into_list().pop()
+        };
+        if let (Some(other), false) = (ours.iter().find(|it| it.service.service != name), theirs.is_empty()) {
+            let what = format!(
+                "Consul answers for it and {}, which is ours, as one; it is not exposed",
+                other.service.service
+            );
+            return (Vec::new(), refuse("service name", what, "rename it"));
         }
-        if *tags != routing(theirs) {
-            let what = "an instance that others registered carries other routing tags than ours, it gets no requests";
-            return Place::Nowhere("tags", what.to_owned(), "give it the same tags, or a name of its own");
-        }
-        Place::Beside
+        // Ours that contradict each other are closed anyway.
+        let tags = ours.first().map(|it| routing(it));
+        let (same, different): (Vec<_>, Vec<_>) = theirs.iter().partition(|it| Some(routing(it)) == tags);
+        let what = "an instance that others registered carries other routing tags than ours, it gets no requests";
+        let note = if different.is_empty() {
+            None
+        } else {
+            refuse("tags", what.to_owned(), "give it the same tags, or a name of its own")
+        };
+        (same, note)
     }
 }
 
@@ -145,8 +137,8 @@ fn routing(registration: &Registration) -> BTreeSet<&str> {
     tags.filter(|tag| key_below(tag, GATE_PREFIX).is_some() && !routes::is_weight(tag)).collect()
 }
 
-/// Without those that claim a router or a rule of ours.
-fn without_rivals(theirs: Vec<Route>, ours: &[Route]) -> (Vec<Route>, Vec<Note>) {
+/// Routes of others without those that claim a router or a rule of ours.
+pub fn without_rivals(theirs: Vec<Route>, ours: &[Route]) -> (Vec<Route>, Vec<Note>) {
     type Claims<'a> = Vec<(&'a str, &'a RouterSpec)>;
     let (mut by_name, mut by_rank) = (BTreeMap::<String, &str>::new(), BTreeMap::<_, Claims<'_>>::new());
     for route in ours {

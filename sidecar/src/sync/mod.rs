@@ -41,5 +41,5 @@ pub(crate) use meta::{
 };
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
-pub use registration::{Check, RegisteredService, Registration, Weights};
+pub use registration::{Check, Definition, RegisteredService, Registration, Weights};
 pub use routes::{Middleware, Route, RouterSpec, Server, routes};

@@ -4,28 +4,27 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::{
-    consul::live::{LiveCheck, LiveNode, LiveService},
-    sync::{Check, RegisteredService, Registration, Weights},
-};
+use crate::sync::{Check, RegisteredService, Registration, Weights};
 
-/// One instance of `/v1/health/service/NAME`.
+/// One instance of `/v1/health/service/NAME`. Numbers are wide: Consul stores any.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Entry {
     node: Node,
     service: Service,
     #[serde(default, deserialize_with = "or_default")]
-    checks: Vec<LiveCheck>,
+    checks: Vec<Checked>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Node {
+    #[serde(rename = "ID", default)]
+    id: String,
     #[serde(rename = "Node")]
     name: String,
-    #[serde(flatten)]
-    node: LiveNode,
+    #[serde(default)]
+    address: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,8 +33,25 @@ struct Service {
     /// Empty for what answers requests itself.
     #[serde(default)]
     kind: String,
-    #[serde(flatten)]
-    service: LiveService,
+    #[serde(rename = "ID", default)]
+    id: String,
+    #[serde(rename = "Service")]
+    name: String,
+    #[serde(default, deserialize_with = "or_default")]
+    tags: Vec<String>,
+    #[serde(default)]
+    address: String,
+    #[serde(default, deserialize_with = "or_default")]
+    meta: BTreeMap<String, String>,
+    #[serde(default)]
+    port: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Checked {
+    #[serde(default)]
+    status: String,
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -47,50 +63,48 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
 impl Entry {
     /// The meta of the instance, which says whose it is.
     pub(super) fn meta(&self) -> &BTreeMap<String, String> {
-        &self.service.service.meta
+        &self.service.meta
     }
 
     /// As a registration with the one check that sums up all; `None` for what no request can be sent to: proxies and gateways
     /// of the mesh, which speak the mesh's TLS, and an instance without a place.
     pub(super) fn registration(self) -> Option<Registration> {
-        let Self { node: Node { name, node }, service: Service { kind, service }, checks } = self;
+        let Self { node, service, checks } = self;
         let port = u16::try_from(service.port).ok().filter(|port| *port != 0)?;
-        if !kind.is_empty() || (service.address.is_empty() && node.address.is_empty()) {
+        if !service.kind.is_empty() || (service.address.is_empty() && node.address.is_empty()) {
             return None;
         }
-        let status = sum(&checks);
-        // Out of range, Consul itself takes 1.
-        let weight = |number: i64| u16::try_from(number).unwrap_or(1);
         Some(Registration {
             check: Check {
                 check_id: String::new(),
                 name: String::new(),
                 kind: String::new(),
-                status: status.to_owned(),
+                status: sum(&checks).to_owned(),
                 output: String::new(),
                 service_id: service.id.clone(),
-                node: name.clone(),
+                node: node.name.clone(),
+                definition: None,
             },
             id: node.id,
-            node: name,
+            node: node.name,
             address: node.address,
-            node_meta: node.meta,
+            node_meta: BTreeMap::new(),
             skip_node_update: true,
             service: RegisteredService {
-                weights: Weights { passing: weight(service.weights.passing), warning: weight(service.weights.warning) },
                 id: service.id,
-                service: service.service,
+                service: service.name,
                 tags: service.tags,
                 address: service.address,
                 meta: service.meta,
                 port,
+                weights: Weights::default(),
             },
         })
     }
 }
 
 /// The worst of all checks, as Consul's own readers have it; a status that nobody knows is the worst.
-fn sum(checks: &[LiveCheck]) -> &'static str {
+fn sum(checks: &[Checked]) -> &'static str {
     let worst = checks.iter().map(|check| match check.status.as_str() {
         "passing" => 0,
         "warning" => 1,

@@ -25,6 +25,7 @@ fn registration(name: &str, address: &str, tags: &[&str]) -> Registration {
             output: String::new(),
             service_id: String::new(),
             node: String::new(),
+            definition: None,
         },
     }
 }
