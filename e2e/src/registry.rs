@@ -107,6 +107,11 @@ impl Registry {
         self.process = None;
     }
 
+    /// Takes the data of one that was killed away.
+    pub fn wipe(&self) -> Result<()> {
+        std::fs::remove_dir_all(self.start.directory.join("consul")).context("removing Consul's data")
+    }
+
     /// Starts it again on its data and waits until it can be written to.
     pub async fn resume(&mut self) -> Result<()> {
         self.process = Some(Process::start(&self.start)?);

@@ -28,6 +28,7 @@ use self::{
 };
 use crate::{
     input::{Input, Inputs},
+    sources::SourceErrors,
     sync::{Registration, SyncOptions},
     watch::{Watch, look_again},
 };
@@ -40,6 +41,11 @@ pub use self::{
 
 /// How many outcomes of probes may wait.
 const WAITING: usize = 256;
+
+/// What the section's files lead to now.
+pub fn of(config: &ExternalConfig, options: &SyncOptions) -> Result<Desired, SourceErrors> {
+    Ok(desired(&load(&config.directory)?, &config.name, options))
+}
 
 /// What the source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +136,8 @@ impl Source {
     }
 
     fn load(&mut self) -> Result<(), Vec<String>> {
-        let nodes = load(&self.config.directory)
-            .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        self.desired = desired(&nodes, &self.config.name, &self.options);
+        let lines = |errors: SourceErrors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.desired = of(&self.config, &self.options).map_err(lines)?;
         self.probe();
         Ok(())
     }

@@ -42,7 +42,7 @@ use self::{
     message::{Amount, Usage},
     metrics::{Numbers, Others, lock},
 };
-use crate::http::Endpoint;
+use crate::{http::Endpoint, others};
 
 pub use self::{folder::StateFolder, follow::Follower, names::Names};
 
@@ -76,6 +76,16 @@ impl Limits {
         metrics: Option<&MetricsConfig>,
         names: Arc<Names>,
     ) -> io::Result<Self> {
+        Self::start_beside(limits, metrics, names, None)
+    }
+
+    /// The same; the endpoint shows further numbers.
+    pub fn start_beside(
+        limits: Option<&LimitsConfig>,
+        metrics: Option<&MetricsConfig>,
+        names: Arc<Names>,
+        beside: Option<others::Numbers>,
+    ) -> io::Result<Self> {
         let folder = limits.map(|limits| StateFolder::new(&limits.state));
         let beating = folder.clone().map(Beating::start).transpose()?;
         let link = limits.and_then(|limits| limits.redis.clone());
@@ -90,6 +100,7 @@ impl Limits {
         });
         let numbers = Arc::new(Numbers {
             names,
+            beside,
             follower: folder.map(|folder| Mutex::new(Follower::new(folder))),
             admitted: Mutex::default(),
             clock: beating.as_ref().map(|beating| beating.seen().clone()),

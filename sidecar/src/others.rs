@@ -1,6 +1,8 @@
 //! What is known of services beside those of Kubernetes: what others have registered in Consul, and external services. It is
 //! joined with ours to the routes of the gate.
 
+mod numbers;
+
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
@@ -9,8 +11,10 @@ use crate::{
     config::Config,
     consul::{Catalog, ConsulConfig, ConsulError, Follower, Scope, Wanted},
     external::External,
-    sync::{Foreign, Note, Registration, Route, SyncOptions, routes},
+    sync::{Bypass, Foreign, Note, Registration, Route, SyncOptions, routes},
 };
+
+pub use self::numbers::Numbers;
 
 /// How many names one line of the log holds.
 const NAMED: usize = 10;
@@ -32,6 +36,7 @@ pub struct Others {
     follower: Option<Follower>,
     /// Whether this sidecar probes; without Consul it always does.
     leads: watch::Receiver<bool>,
+    numbers: Numbers,
 }
 
 /// What one source has said.
@@ -70,6 +75,7 @@ impl Others {
             external_notes: Vec::new(),
             follower,
             leads,
+            numbers: Numbers::default(),
         })
     }
 
@@ -78,6 +84,7 @@ impl Others {
         let (registrations, unusable) = match said {
             Catalog::Whole { registrations, unusable } => (registrations, unusable),
             Catalog::Broken(line) => {
+                self.numbers.catalog(false);
                 self.catalog.lines =
                     vec![format!("{line}; routes of services that others registered stay as they are")];
                 return;
@@ -87,7 +94,11 @@ impl Others {
         let (external, foreign): (Vec<_>, Vec<_>) = registrations.into_iter().partition(is_external);
         let status = |it: Registration| ((it.node, it.service.id), it.check.status);
         self.statuses = external.into_iter().map(status).collect();
-        self.catalog.value = Some(Foreign::new(&foreign, &self.options, self.traefik_prefix.as_deref()));
+        let foreign = Foreign::new(&foreign, &self.options, self.traefik_prefix.as_deref());
+        let n_declared = foreign.bypasses().values().filter(|way| **way == Bypass::Declared).count();
+        self.numbers.catalog(true);
+        self.numbers.services(foreign.n_services(), foreign.bypasses().len(), n_declared);
+        self.catalog.value = Some(foreign);
         self.catalog.lines = Vec::from_iter(left_out(&unusable));
     }
 
@@ -129,6 +140,11 @@ impl Others {
         self.catalog.lines.iter().chain(&self.external.lines).cloned()
     }
 
+    /// What is counted, for whoever shows it.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
     /// Our external services; of those that this sidecar has not probed, with the word of whoever has, the leader or consul-esm,
     /// and without one critical.
     pub fn external(&self) -> Vec<Registration> {
@@ -137,6 +153,7 @@ impl Others {
             let place = (registration.node.clone(), registration.service.id.clone());
             registration.check.status = self.statuses.get(&place).cloned().unwrap_or_else(|| "critical".to_owned());
         }
+        self.numbers.external(all.len(), all.iter().filter(|it| it.check.status == "critical").count());
         all
     }
 

@@ -45,11 +45,12 @@ struct Complaints {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let names = Arc::new(Names::default());
-    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone())
-        .context("starting what belongs to limits and metrics")?;
     let mut services = Services::start(&config)?;
+    let beside = (config.consul.is_some() || config.external.is_some()).then(|| services.others().numbers().clone());
+    let limits = Limits::start_beside(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), beside)
+        .context("starting what belongs to limits and metrics")?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
-    let beside = beside(&config, &services, &inputs)?;
+    let further = further(&config, &services, &inputs)?;
     tracing::info!(
         manifests = %config.manifests.display(),
         policy = %config.policy.directory.display(),
@@ -59,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
         tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
     ];
-    sources.extend(beside);
+    sources.extend(further);
     let mut taken = Vec::new();
     loop {
         tokio::select! {
@@ -81,7 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// The sources beside Kubernetes: what others registered in Consul, and external services.
-fn beside(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Result<Vec<JoinHandle<()>>> {
+fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut sources = Vec::new();
     if let Some(consul) = config.consul.as_ref().filter(|_| config.catalog.watch) {
         let watcher = Watcher::new(consul, &config.catalog, vec![Scope::new(&config.sync)])?;

@@ -2,6 +2,8 @@
 
 use portcullis_e2e::agent::Agent;
 use portcullis_e2e::backend::Backend;
+use portcullis_e2e::client::Client;
+use portcullis_e2e::ports;
 use serde_json::{Value, json};
 
 use crate::setup::{PATIENCE, allow, ground};
@@ -25,7 +27,8 @@ async fn a_service_of_a_real_agent_is_reached_only_through_the_gate() {
     let backend = Backend::start("billing", "billing-vm").await.unwrap();
     let services = json!([billing(&backend)]);
     let agent = Agent::start(&ground.consul, ground.folder.path(), &ground.registry, "vm-1", &services).await.unwrap();
-    let mut stage = ground.rise(json!({}), "not-traefik").await;
+    let metrics = ports::free().unwrap();
+    let mut stage = ground.rise(json!({"metrics": {"listen": metrics}}), "not-traefik").await;
     stage.traefik.router("billing-root@file", PATIENCE).await.unwrap();
 
     let allowed = stage.wait_for_status(Some("web"), "billing.localhost", 200).await;
@@ -37,6 +40,10 @@ async fn a_service_of_a_real_agent_is_reached_only_through_the_gate() {
     assert_eq!(stage.routers("billing.localhost").await, ["billing-root@file"]);
     // Traefik's own provider could read these tags, as far as the sidecar knows: it says so.
     stage.wait_for_line("billing: traefik.*: Traefik's catalog provider reads its traefik. tags").await;
+    let numbers = Client::plain(metrics).get("localhost", "/metrics", &[]).await.unwrap().text();
+    for line in ["portcullis_catalog_whole 1", "portcullis_catalog_services 1", "portcullis_catalog_bypasses 1"] {
+        assert!(numbers.lines().any(|it| it == line), "no {line}:\n{numbers}");
+    }
 
     allow(&stage.layout, "billing", &["nobody"]);
     stage.wait_for_status(Some("web"), "billing.localhost", 403).await;
@@ -128,4 +135,45 @@ async fn what_others_claim_neither_takes_nor_closes_a_route_of_ours() {
         assert_eq!((answer.status, answer.service().as_deref()), (200, Some("web")));
     }
     assert_eq!(stage.get(Some("web"), "evil.localhost").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consul_that_is_away_or_comes_back_without_its_data_takes_no_route_away() {
+    let Some(ground) = ground().await else { return };
+    let backend = Backend::start("billing", "billing-1").await.unwrap();
+    let services: Vec<_> = ["billing", "s1", "s2", "s3", "s4"]
+        .into_iter()
+        .map(|name| {
+            json!({"Node": "vm-1", "Address": "127.0.0.1", "Service": {
+            "ID": name, "Service": name, "Address": "127.0.0.1", "Port": backend.address().port(),
+            "Tags": [format!("portcullis.http.routers.{name}.rule=Host(`{name}.localhost`)")]}})
+        })
+        .collect();
+    for service in &services {
+        ground.registry.put("/v1/catalog/register", service).await.unwrap();
+    }
+    let mut stage = ground.rise(json!({}), "not-traefik").await;
+    stage.wait_for_status(Some("web"), "billing.localhost", 200).await;
+
+    stage.registry.kill();
+    stage.wait_for_line("routes of services that others registered stay as they are").await;
+    assert_eq!(stage.get(Some("web"), "billing.localhost").await.status, 200);
+    stage.registry.wipe().unwrap();
+    stage.registry.resume().await.unwrap();
+    stage.wait_for_line("5 of 5 services that others registered are gone at once").await;
+    assert_eq!(stage.get(Some("web"), "billing.localhost").await.status, 200);
+
+    // They come back, and one of them is elsewhere.
+    let moved = Backend::start("billing", "billing-2").await.unwrap();
+    for service in &services[1..] {
+        stage.registry.put("/v1/catalog/register", service).await.unwrap();
+    }
+    let mut billing = services[0].clone();
+    billing["Service"]["Port"] = json!(moved.address().port());
+    stage.registry.put("/v1/catalog/register", &billing).await.unwrap();
+    let start = tokio::time::Instant::now();
+    while stage.get(Some("web"), "billing.localhost").await.json().unwrap()["instance"] != "billing-2" {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }

@@ -10,7 +10,8 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
-    consul::{self, Client, ConsulConfig, Scope, Wanted},
+    consul::{self, Client, ConsulConfig, Origin, Scope, Wanted},
+    external,
     kube::Cluster,
     sources::SourceErrors,
     sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
@@ -44,19 +45,25 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
     let cluster = Cluster::load_directory(manifests).map_err(SourceErrors)?;
     let desired = desired(&cluster, &options);
+    let external = config.as_ref().and_then(|config| config.external.clone());
+    let beside = external.as_ref().map(|external| external::of(external, &options)).transpose()?.unwrap_or_default();
+    let all: Vec<_> = desired.registrations.iter().chain(&beside.registrations).cloned().collect();
     // Conflicts between services are seen only when the gate's routes are made.
-    let (_, conflicts) = routes(&desired.registrations);
-    let outcome = report_notes(desired.notes.iter().chain(&conflicts));
+    let (_, conflicts) = routes(&all);
+    let outcome = report_notes(desired.notes.iter().chain(&beside.notes).chain(&conflicts));
     if args.diff {
         let consul = config.and_then(|config| config.consul).unwrap_or_default();
         let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
         let wanted = Wanted { registrations: desired.registrations, source_is_empty };
-        return Ok(outcome.and(compare(&consul, &Scope::new(&options), &wanted)?));
+        let outcome = outcome.and(compare(&consul, &Scope::new(&options), wanted)?);
+        let Some(external) = external else { return Ok(outcome) };
+        let wanted = Wanted { source_is_empty: beside.registrations.is_empty(), registrations: beside.registrations };
+        return Ok(outcome.and(compare(&consul, &Scope::external(&external.name), wanted)?));
     }
     if args.json {
-        super::print_json(&desired.registrations)?;
+        super::print_json(&all)?;
     } else {
-        table(&desired.registrations)?;
+        table(&all)?;
         reasons(&desired.reasons)?;
     }
     Ok(outcome)
@@ -84,10 +91,20 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
 }
 
 /// One line a change; holds if there is none.
-fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Result<Outcome> {
+fn compare(config: &ConsulConfig, scope: &Scope, mut wanted: Wanted) -> anyhow::Result<Outcome> {
     let client = Client::new(config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let live = runtime.block_on(consul::read::live(&client, scope, &wanted.registrations))?;
+    if scope.origin == Origin::External {
+        // Nothing is probed here.
+        for registration in &mut wanted.registrations {
+            let node = live.nodes.get(&registration.node);
+            if let Some(found) = node.and_then(|node| node.checks.get(&registration.check.check_id)) {
+                let check = &mut registration.check;
+                (check.status, check.output) = (found.status.clone(), found.output.clone());
+            }
+        }
+    }
     let difference = consul::diff(&wanted.registrations, &live, scope);
     let owned = live.n_owned(scope);
     if let Some(hold) = consul::brake(&difference, owned, wanted.source_is_empty, config.max_removal_percent) {

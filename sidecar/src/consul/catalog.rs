@@ -7,7 +7,10 @@
 mod config;
 mod entry;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep, timeout};
@@ -30,9 +33,17 @@ const MAX_INSTANCES: usize = 100_000;
 const AT_ONCE: usize = 16;
 /// Everything is read again after this long, whatever the watch says.
 const SAFETY: Duration = Duration::from_secs(300);
+/// While a loss is doubted.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// After failures, doubled each time.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// So many services may always go at once; of more, at most half. A Consul that came back without its data looks like
+/// services that were deregistered, until their agents have registered them again.
+const FREE: usize = 3;
+/// How long a greater loss is not believed.
+const DOUBT: Duration = Duration::from_secs(300);
 
 /// What the source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +79,28 @@ impl Watcher {
     /// Tells what the catalog holds, now and after every change, until nobody listens.
     pub async fn follow(self, inputs: Inputs) {
         let (mut drift, mut backoff, mut said) = (Drift::of_all(), FIRST_BACKOFF, None);
+        // The services of the last whole that was told, and since when most of them are gone.
+        let (mut known, mut doubted): (BTreeSet<String>, Option<Instant>) = (BTreeSet::new(), None);
         loop {
             let start = Instant::now();
             let read = self.read().await;
             drift.was_read(start.elapsed());
             let failed = read.is_err();
-            let says = read.unwrap_or_else(|error| Catalog::Broken(error.to_string()));
+            let mut says = read.unwrap_or_else(|error| Catalog::Broken(error.to_string()));
+            let mut patience = SAFETY;
+            if let Catalog::Whole { registrations, .. } = &says {
+                let present: BTreeSet<_> = registrations.iter().map(|it| it.service.service.clone()).collect();
+                match loss(&known, &present) {
+                    Some(gone) if doubted.get_or_insert(start).elapsed() < DOUBT => {
+                        let (n_known, minutes) = (known.len(), DOUBT.as_secs() / 60);
+                        patience = LOOK_AGAIN;
+                        says = Catalog::Broken(format!(
+                            "{gone} of {n_known} services that others registered are gone at once: not believed before it is so for {minutes} minutes"
+                        ));
+                    }
+                    _ => (known, doubted) = (present, None),
+                }
+            }
             if said.as_ref() != Some(&says) {
                 if inputs.send(Input::Catalog(says.clone())).await.is_err() {
                     return;
@@ -87,7 +114,7 @@ impl Watcher {
             }
             backoff = FIRST_BACKOFF;
             // Out of time is as good as moved.
-            let _ = timeout(SAFETY, drift.moved(&self.client)).await;
+            let _ = timeout(patience, drift.moved(&self.client)).await;
         }
     }
 
@@ -134,6 +161,12 @@ impl Watcher {
     }
 }
 
+/// How many services are gone, if that is more than may be.
+fn loss(known: &BTreeSet<String>, present: &BTreeSet<String>) -> Option<usize> {
+    let gone = known.difference(present).count();
+    (gone > FREE && gone * 2 > known.len()).then_some(gone)
+}
+
 /// Whether a name can stand in a path, a header and a rule. Consul stores any text, `../kv` as well.
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
@@ -142,7 +175,23 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_plain;
+    use super::{is_plain, loss};
+
+    #[test]
+    fn a_loss_of_most_services_at_once_is_doubted_and_a_few_may_always_go() {
+        let services = |numbers: std::ops::Range<usize>| numbers.map(|number| number.to_string()).collect();
+        for (before, after, doubted) in [
+            (0..3, 0..0, None),
+            (0..4, 0..0, Some(4)),
+            (0..10, 0..5, None),
+            (0..10, 0..4, Some(6)),
+            // Others have come meanwhile.
+            (0..10, 8..30, Some(8)),
+            (0..0, 0..9, None),
+        ] {
+            assert_eq!(loss(&services(before.clone()), &services(after.clone())), doubted, "{before:?} to {after:?}");
+        }
+    }
 
     #[test]
     fn only_names_that_stay_one_part_of_a_path_are_asked_for() {

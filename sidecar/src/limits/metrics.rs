@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::{beat, exchange::Exchange, follow::Follower, link::Health, names::Names};
-use crate::http::Report;
+use crate::{http::Report, others};
 
 /// Most limits with a series of their own; what is counted under later ones is in [`OTHER`].
 const MAX_LIMITS: usize = 1000;
@@ -24,6 +24,8 @@ const OTHER: &str = "other";
 
 /// Everything that has a number.
 pub(super) struct Numbers {
+    /// Numbers that have nothing to do with limits.
+    pub(super) beside: Option<others::Numbers>,
     /// Whose names the labels are.
     pub(super) names: Arc<Names>,
     /// The logs, where there is a state folder.
@@ -86,6 +88,9 @@ impl Report for Arc<Numbers> {
     fn metrics(&self) -> String {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(Numbered(self.clone())));
+        if let Some(beside) = &self.beside {
+            registry.register_collector(Box::new(beside.clone()));
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut text, &registry);
@@ -109,7 +114,7 @@ impl fmt::Debug for Numbered {
 impl Collector for Numbered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
-        let Numbers { names, follower, admitted, clock, others } = &*self.0;
+        let Numbers { names, follower, admitted, clock, others, .. } = &*self.0;
         if let Some(follower) = follower {
             let follower = lock(follower);
             let now = follower.now();
@@ -230,6 +235,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = crate::limits::folder::StateFolder::new(state.path());
         Arc::new(Numbers {
+            beside: None,
             names: Arc::default(),
             follower: Some(Mutex::new(Follower::new(folder))),
             admitted: Mutex::new(admitted),

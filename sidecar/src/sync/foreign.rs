@@ -65,6 +65,11 @@ impl Foreign {
         judged.found
     }
 
+    /// How many services there are.
+    pub fn n_services(&self) -> usize {
+        self.registrations.len()
+    }
+
     /// Services with a way around the gate, by name.
     pub fn bypasses(&self) -> &BTreeMap<String, Bypass> {
         &self.bypasses
