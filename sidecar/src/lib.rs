@@ -3,6 +3,8 @@
 //! ```text
 //!  manifests ──► kube::Cluster ──► sync::desired ──► registrations ──► sync::routes ──► gate ──► Traefik's file
 //!                                                   └─────────► consul ──────────► Consul's catalog
+//!  what others registered ─► consul::catalog ─┐        ▲
+//!  external services ─► external ─────────────┴─► others, joined by sync::foreign
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
