@@ -1,3 +1,5 @@
+//! What files lead to.
+
 use serde_json::json;
 
 use super::*;

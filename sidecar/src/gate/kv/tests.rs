@@ -1,3 +1,5 @@
+//! The keys, and that none of their orders leaves a router unguarded.
+
 use serde_json::json;
 
 use super::*;

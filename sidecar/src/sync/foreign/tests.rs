@@ -1,3 +1,5 @@
+//! What others may claim, and what comes of it.
+
 use super::*;
 use crate::sync::{Check, RegisteredService, Weights};
 
