@@ -1,10 +1,14 @@
 //! A service of a real agent is reached through the gate and by no other way, and nobody changes it but its agent.
 
+use std::time::Duration;
+
 use portcullis_e2e::agent::Agent;
 use portcullis_e2e::backend::Backend;
 use portcullis_e2e::client::Client;
 use portcullis_e2e::ports;
+use portcullis_e2e::report::say;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::setup::{PATIENCE, allow, ground};
 
@@ -171,9 +175,51 @@ async fn a_consul_that_is_away_or_comes_back_without_its_data_takes_no_route_awa
     let mut billing = services[0].clone();
     billing["Service"]["Port"] = json!(moved.address().port());
     stage.registry.put("/v1/catalog/register", &billing).await.unwrap();
-    let start = tokio::time::Instant::now();
+    let start = Instant::now();
     while stage.get(Some("web"), "billing.localhost").await.json().unwrap()["instance"] != "billing-2" {
         assert!(start.elapsed() < PATIENCE);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_flaps_among_many_costs_a_bounded_part_of_the_time() {
+    const SERVICES: usize = 500;
+    const FLAPS: Duration = Duration::from_secs(6);
+    let Some(ground) = ground().await else { return };
+    let register = |name: &str, status: &str| {
+        json!({"Node": "vm-1", "Address": "127.0.0.1", "SkipNodeUpdate": true, "Service": {
+            "ID": name, "Service": name, "Address": "127.0.0.1", "Port": 9,
+            "Tags": [format!("portcullis.http.routers.{name}.rule=Host(`{name}.localhost`)")]},
+            "Check": {"CheckID": name, "ServiceID": name, "Name": "c", "Status": status}})
+    };
+    for number in 0..SERVICES {
+        ground.registry.put("/v1/catalog/register", &register(&format!("s{number}"), "passing")).await.unwrap();
+    }
+    let start = Instant::now();
+    let mut stage = ground.rise(json!({"catalog": {"traefikPrefix": ""}}), "not-traefik").await;
+    stage.traefik.router("s499-root@file", PATIENCE).await.unwrap();
+    say(&format!("{SERVICES} services are routed {:?} after the start", start.elapsed()));
+    let (before, start, mut flaps) = (stage.sidecar.usage().unwrap(), Instant::now(), 0);
+    while start.elapsed() < FLAPS {
+        for status in ["critical", "passing"] {
+            stage.registry.put("/v1/catalog/register", &register("s0", status)).await.unwrap();
+            flaps += 1;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let usage = stage.sidecar.usage().unwrap();
+    let part = (usage.cpu - before.cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+    say(&format!("{flaps} changes: {part:.3} of a processor, {} MB", usage.resident_bytes >> 20));
+    // Built for tests it is many times slower than for use.
+    assert!(part < 0.5, "{part}");
+    // And the last word is in force.
+    stage.registry.put("/v1/catalog/register", &register("s0", "critical")).await.unwrap();
+    let gate = || std::fs::read_to_string(stage.layout.gate()).unwrap();
+    let start = Instant::now();
+    while gate().matches("http://127.0.0.1:9").count() != SERVICES - 1 {
+        assert!(start.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(20)).await;
+    }
+    say(&format!("its last change is in the file after {:?}", start.elapsed()));
 }
