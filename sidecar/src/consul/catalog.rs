@@ -1,36 +1,32 @@
 //! What others have registered: watched as a whole, read service by service, told when it is something else.
 //!
-//! Two blocking queries whose lists are filtered away say that something moved; then the names are read, and of the services
-//! that carry routing tags all instances with their health. Reading takes a bounded part of the time, whatever moves how often.
+//! Two blocking queries whose lists are filtered away say that instances or checks have moved ([`wake`]). Then the names are read,
+//! and all checks in one list, and of the services that carry routing tags those instances that differ by these. What they do not
+//! show, such as another port, is seen when all are read, which takes a bounded part of the time, whatever moves how often.
 //! All or nothing: a service that could not be read would look like one that is gone.
 
 mod config;
 mod entry;
+mod reader;
+mod wake;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use self::entry::Entry;
-use super::{client::Client, config::ConsulConfig, drift::Drift, error::ConsulError, live::Scope};
+use self::{reader::Reader, wake::Wake};
+use super::{client::Client, config::ConsulConfig, error::ConsulError, live::Scope};
 use crate::{
     input::{Input, Inputs},
-    sync::{Registration, is_routing},
+    sync::Registration,
 };
 
 pub use self::config::CatalogConfig;
 
-/// Consul's own service, which is in every catalog: without it the answer is not the whole.
-const CONSUL: &str = "consul";
-/// Most services with routing tags, and most instances of all of them.
-const MAX_SERVICES: usize = 10_000;
-const MAX_INSTANCES: usize = 100_000;
-/// Questions at once; Consul lets one client have 200 connections.
-const AT_ONCE: usize = 16;
+/// Between two looks at least this long; and this many times what the last one took, so that reading a large catalog never
+/// becomes the main thing that Consul does.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_PER_READ: u32 = 20;
 /// Everything is read again after this long, whatever the watch says.
 const SAFETY: Duration = Duration::from_secs(300);
 /// While a loss is doubted.
@@ -62,45 +58,40 @@ pub enum Catalog {
 /// The source.
 #[derive(Debug)]
 pub struct Watcher {
-    client: Client,
-    config: CatalogConfig,
-    /// What is ours in the catalog, and known from elsewhere.
-    ours: Vec<Scope>,
+    reader: Reader,
+    wake: Wake,
+    /// The services of the last whole that was told, and since when most of them are gone.
+    known: BTreeSet<String>,
+    doubted: Option<Instant>,
 }
 
 // === impl Watcher ===
 
 impl Watcher {
-    /// A watcher of the catalog that the section `consul` leads to. Nothing is asked yet.
+    /// A watcher of the catalog that the section `consul` leads to. Nothing is asked yet. `ours` is what is known from elsewhere.
     pub fn new(consul: &ConsulConfig, config: &CatalogConfig, ours: Vec<Scope>) -> Result<Self, ConsulError> {
-        Ok(Self { client: Client::new(consul)?, config: config.clone(), ours })
+        let client = Client::new(consul)?;
+        let (reader, wake) = (Reader::new(client.clone(), config.clone(), ours), Wake::new(client));
+        Ok(Self { reader, wake, known: BTreeSet::new(), doubted: None })
     }
 
     /// Tells what the catalog holds, now and after every change, until nobody listens.
-    pub async fn follow(self, inputs: Inputs) {
-        let (mut drift, mut backoff, mut said) = (Drift::of_all(), FIRST_BACKOFF, None);
-        // The services of the last whole that was told, and since when most of them are gone.
-        let (mut known, mut doubted): (BTreeSet<String>, Option<Instant>) = (BTreeSet::new(), None);
+    pub async fn follow(mut self, inputs: Inputs) {
+        let (mut backoff, mut said) = (FIRST_BACKOFF, None);
+        // All services are read when this time has come and something may differ; at the latest at the other one.
+        let (mut all_after, mut all_at) = (Instant::now(), Instant::now());
         loop {
             let start = Instant::now();
-            let read = self.read().await;
-            drift.was_read(start.elapsed());
-            let failed = read.is_err();
-            let mut says = read.unwrap_or_else(|error| Catalog::Broken(error.to_string()));
-            let mut patience = SAFETY;
-            if let Catalog::Whole { registrations, .. } = &says {
-                let present: BTreeSet<_> = registrations.iter().map(|it| it.service.service.clone()).collect();
-                match loss(&known, &present) {
-                    Some(gone) if doubted.get_or_insert(start).elapsed() < DOUBT => {
-                        let (n_known, minutes) = (known.len(), DOUBT.as_secs() / 60);
-                        patience = LOOK_AGAIN;
-                        says = Catalog::Broken(format!(
-                            "{gone} of {n_known} services that others registered are gone at once: not believed before it is so for {minutes} minutes"
-                        ));
-                    }
-                    _ => (known, doubted) = (present, None),
-                }
+            let all = start >= all_at;
+            let read = self.reader.read(all).await;
+            let pause = PAUSE.max(start.elapsed() * PAUSE_PER_READ);
+            if all {
+                (all_after, all_at) = (Instant::now() + pause, Instant::now() + SAFETY);
             }
+            let failed = read.is_err();
+            let says =
+                read.map_or_else(|error| Catalog::Broken(error.to_string()), |whole| self.believed(whole, start));
+            let is_doubted = matches!(says, Catalog::Broken(_));
             if said.as_ref() != Some(&says) {
                 if inputs.send(Input::Catalog(says.clone())).await.is_err() {
                     return;
@@ -108,56 +99,39 @@ impl Watcher {
                 said = Some(says);
             }
             if failed {
+                all_at = Instant::now();
                 sleep(backoff).await;
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
                 continue;
             }
             backoff = FIRST_BACKOFF;
-            // Out of time is as good as moved.
-            let _ = timeout(patience, drift.moved(&self.client)).await;
+            // After all of them, a look at few of them need not wait as long.
+            sleep(if all { PAUSE } else { pause }).await;
+            let latest = if is_doubted { all_at.min(start + LOOK_AGAIN) } else { all_at };
+            tokio::select! {
+                instances = self.wake.moved() => if instances { all_at = all_at.min(all_after) },
+                () = sleep_until(latest) => {}
+            }
         }
     }
 
-    async fn read(&self) -> Result<Catalog, ConsulError> {
-        const AT: &str = "/v1/catalog/services";
-        let names: BTreeMap<String, Option<Vec<String>>> =
-            self.client.get(AT, &[]).await?.value.ok_or_else(|| ConsulError::garbage(AT, "no list"))?;
-        if !names.contains_key(CONSUL) {
-            return Err(ConsulError::filtered(AT));
+    /// What was read, unless too much of it is gone.
+    fn believed(&mut self, whole: Catalog, now: Instant) -> Catalog {
+        let Catalog::Whole { registrations, .. } = &whole else { return whole };
+        let present: BTreeSet<_> = registrations.iter().map(|it| it.service.service.clone()).collect();
+        match loss(&self.known, &present) {
+            Some(gone) if self.doubted.get_or_insert(now).elapsed() < DOUBT => {
+                let (n_known, minutes) = (self.known.len(), DOUBT.as_secs() / 60);
+                Catalog::Broken(format!(
+                    "{gone} of {n_known} services that others registered are gone at once: not believed before it is so for \
+                     {minutes} minutes"
+                ))
+            }
+            _ => {
+                (self.known, self.doubted) = (present, None);
+                whole
+            }
         }
-        let is_wanted =
-            |name: &str, tags: &[String]| self.config.selects(name) && tags.iter().any(|tag| is_routing(tag));
-        let wanted = names.into_iter().filter(|(name, tags)| is_wanted(name, tags.as_deref().unwrap_or_default()));
-        let (wanted, unusable): (Vec<_>, Vec<_>) = wanted.map(|(name, _)| name).partition(|name| is_plain(name));
-        if wanted.len() > MAX_SERVICES {
-            let what = format!("{} services carry routing tags, more than {MAX_SERVICES}", wanted.len());
-            return Err(ConsulError::standing(AT, what, "name those that the gateway is for in catalog.services"));
-        }
-        let read = stream::iter(wanted).map(|name| self.instances(name)).buffered(AT_ONCE);
-        let all: Vec<_> = read.try_collect().await?;
-        let mut all: Vec<Registration> = all.into_iter().flatten().collect();
-        if all.len() > MAX_INSTANCES {
-            let what = format!("{} instances, more than {MAX_INSTANCES}", all.len());
-            return Err(ConsulError::standing(
-                AT,
-                what,
-                "name the services that the gateway is for in catalog.services",
-            ));
-        }
-        all.sort_by(|a, b| {
-            (&a.service.service, &a.node, &a.service.id).cmp(&(&b.service.service, &b.node, &b.service.id))
-        });
-        all.dedup_by(|a, b| (&a.node, &a.service.id) == (&b.node, &b.service.id));
-        Ok(Catalog::Whole { registrations: all, unusable })
-    }
-
-    /// All instances of one service but for ours.
-    async fn instances(&self, name: String) -> Result<Vec<Registration>, ConsulError> {
-        let at = format!("/v1/health/service/{name}");
-        let found: Option<Vec<Entry>> = self.client.get(&at, &[]).await?.value;
-        let entries = found.ok_or_else(|| ConsulError::garbage(&at, "no list"))?;
-        let theirs = entries.into_iter().filter(|entry| !self.ours.iter().any(|scope| scope.marks(entry.meta())));
-        Ok(theirs.filter_map(Entry::registration).collect())
     }
 }
 
@@ -167,15 +141,9 @@ fn loss(known: &BTreeSet<String>, present: &BTreeSet<String>) -> Option<usize> {
     (gone > FREE && gone * 2 > known.len()).then_some(gone)
 }
 
-/// Whether a name can stand in a path, a header and a rule. Consul stores any text, `../kv` as well.
-fn is_plain(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    name.bytes().all(plain) && name.bytes().any(|byte| byte != b'.')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{is_plain, loss};
+    use super::loss;
 
     #[test]
     fn a_loss_of_most_services_at_once_is_doubted_and_a_few_may_always_go() {
@@ -190,16 +158,6 @@ mod tests {
             (0..0, 0..9, None),
         ] {
             assert_eq!(loss(&services(before.clone()), &services(after.clone())), doubted, "{before:?} to {after:?}");
-        }
-    }
-
-    #[test]
-    fn only_names_that_stay_one_part_of_a_path_are_asked_for() {
-        for name in ["web", "web-1.a_b", "..a"] {
-            assert!(is_plain(name), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "../kv", "a b", "a%2Fb", "a?b", "a#b", "\u{fc}"] {
-            assert!(!is_plain(name), "{name}");
         }
     }
 }

@@ -49,19 +49,6 @@ impl Drift {
         Self { services, checks, not_before: Instant::now() }
     }
 
-    /// The same for the whole catalog, whoever an instance belongs to.
-    pub(super) fn of_all() -> Self {
-        let query = |path: &str, filter: &str| {
-            let parameters = vec![("filter", format!("{filter} == \"\""))];
-            Query { path: path.to_owned(), parameters, index: 0 }
-        };
-        Self {
-            services: query("/v1/catalog/nodes", "Node"),
-            checks: query("/v1/health/state/any", "CheckID"),
-            not_before: Instant::now(),
-        }
-    }
-
     /// Tells how long reading took.
     pub(super) fn was_read(&mut self, took: Duration) {
         self.not_before = Instant::now() + PAUSE.max(took * PAUSE_PER_READ);
