@@ -99,7 +99,7 @@ impl Source {
     pub async fn follow(mut self, mut found: mpsc::Receiver<(Probe, Outcome)>) {
         let wake = Arc::new(Notify::new());
         let mut watches = [Watch::start(&self.config.directory, &wake)];
-        let (mut leads, mut is_read) = (self.leads.clone(), false);
+        let (mut leads, mut is_fixed, mut is_read) = (self.leads.clone(), false, false);
         loop {
             let broken = self.load().err();
             is_read |= broken.is_none();
@@ -117,11 +117,9 @@ impl Source {
                             told = self.tell().await;
                         }
                     }
-                    changed = leads.changed() => {
-                        if changed.is_err() {
-                            // Whoever leads is gone, and we with it.
-                            return;
-                        }
+                    changed = leads.changed(), if !is_fixed => {
+                        // Nobody is left to say otherwise: without Consul, from the beginning.
+                        is_fixed = changed.is_err();
                         self.probe();
                         if is_read {
                             told = self.tell().await;
