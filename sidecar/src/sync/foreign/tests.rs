@@ -1,5 +1,7 @@
 //! What others may claim, and what comes of it.
 
+use proptest::{collection::vec, prelude::*, sample::select};
+
 use super::*;
 use crate::sync::{Check, RegisteredService, Weights};
 
@@ -140,3 +142,58 @@ fn a_way_around_the_gate_is_told() {
     let found = foreign(&[registration("web", "192.0.2.1", &[rule])]).routes(&[]).1;
     assert!(found[0].to_string().contains("nothing guards"), "{found:?}");
 }
+
+proptest! {
+    #[test]
+    fn whatever_others_register_ours_are_routed_as_without_them(
+        theirs in vec(
+            (select(vec!["web", "WEB", "api", "shop", "evil", "x", "..", "a b"]), vec(select(TAGS.to_vec()), 0..4)),
+            0..8,
+        ),
+    ) {
+        let ours = [
+            registration("web", "192.0.2.1", &["k8s", WEB]),
+            registration("api", "192.0.2.2", &[]),
+            registration("shop", "192.0.2.3", &["portcullis.http.routers.shop.rule=PathPrefix(`/shop`)"]),
+        ];
+        let theirs: Vec<_> = theirs.iter().enumerate()
+            .map(|(number, (name, tags))| registration(name, &format!("198.51.100.{number}"), tags))
+            .collect();
+        let (alone, _) = routes::routes(&ours);
+        let (together, _) = foreign(&theirs).routes(&ours);
+        for route in &alone {
+            let found = together.iter().find(|it| it.destination == route.destination).expect("no route any more");
+            prop_assert_eq!(&found.routers, &route.routers);
+            prop_assert_eq!(&found.middlewares, &route.middlewares);
+            prop_assert!(route.servers.iter().all(|server| found.servers.contains(server)));
+            for server in found.servers.iter().filter(|server| !route.servers.contains(server)) {
+                let it = theirs.iter().find(|it| it.address == server.address).unwrap();
+                prop_assert_eq!(&it.service.service, &route.destination, "a server of another service");
+            }
+        }
+        // Nothing of ours is exposed by others, nor under another spelling.
+        let is_ours = |name: &str| ours.iter().any(|it| it.service.service.eq_ignore_ascii_case(name));
+        let exposed = together.iter().filter(|it| is_ours(&it.destination)).count();
+        prop_assert_eq!(exposed, alone.len());
+        // And no two routes share a router, or a rule with its rank.
+        let mut names = BTreeSet::new();
+        for router in together.iter().flat_map(|route| &route.routers) {
+            prop_assert!(names.insert(router.name.to_lowercase()), "{} stands there twice", router.name);
+        }
+    }
+}
+
+const TAGS: [&str; 12] = [
+    WEB,
+    "traefik.http.routers.web.rule=Host(`web.test`)",
+    "traefik.http.routers.WEB.rule=Host(`web.test`)",
+    "traefik.http.routers.x.rule=Host(`web.test`)",
+    "portcullis.http.routers.x.rule=Host(`x.test`)",
+    "portcullis.http.routers.shop.rule=PathPrefix(`/shop`)",
+    "traefik.frontend.rule=PathPrefix:/shop",
+    "portcullis.exposure=none",
+    "portcullis.exposure=gate",
+    "portcullis.enable=false",
+    "traefik.http.services.web.loadbalancer.server.port=22",
+    "k8s",
+];
