@@ -153,6 +153,11 @@ impl Config {
         if let Some(external) = &mut config.external {
             external.validate().map_err(|what| invalid(format!("external: {what}")))?;
             external.directory = base.join(&external.directory);
+            if config.consul.is_some() && !config.catalog.watch {
+                return Err(invalid(
+                    "external: with consul it needs catalog.watch: true, to see what the leader probes".to_owned(),
+                ));
+            }
         }
         match (&config.gate.file, &config.gate.kv) {
             (None, None) => return Err(invalid("gate: one of file and kv is needed".to_owned())),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::Config,
-    consul::{Catalog, ConsulConfig, ConsulError, Follower, Scope, Wanted},
+    consul::{Catalog, CatalogConfig, ConsulConfig, ConsulError, Follower, Scope, Wanted},
     external::External,
     sync::{Bypass, Foreign, Note, Registration, Route, SyncOptions, routes},
 };
@@ -23,8 +23,8 @@ const NAMED: usize = 10;
 #[derive(Debug)]
 pub struct Others {
     options: SyncOptions,
-    /// What Traefik's own catalog provider reads.
-    traefik_prefix: Option<String>,
+    /// Whose services may have routes, and what Traefik's own catalog provider reads.
+    selection: CatalogConfig,
     /// Our external services in the catalog.
     scope: Option<Scope>,
     catalog: Known<Foreign>,
@@ -67,7 +67,7 @@ impl Others {
         let leads = follower.as_ref().map_or_else(|| watch::channel(true).1, Follower::leads);
         Ok(Self {
             options: config.sync.clone(),
-            traefik_prefix: config.catalog.traefik_prefix().map(str::to_owned),
+            selection: config.catalog.clone(),
             scope,
             catalog: Known::new(config.consul.is_some() && config.catalog.watch),
             statuses: BTreeMap::new(),
@@ -91,10 +91,11 @@ impl Others {
             }
         };
         let is_external = |it: &Registration| self.scope.as_ref().is_some_and(|scope| scope.marks(&it.service.meta));
-        let (external, foreign): (Vec<_>, Vec<_>) = registrations.into_iter().partition(is_external);
+        let (external, mut foreign): (Vec<_>, Vec<_>) = registrations.into_iter().partition(is_external);
+        foreign.retain(|it| self.selection.selects(&it.service.service));
         let status = |it: Registration| ((it.node, it.service.id), it.check.status);
         self.statuses = external.into_iter().map(status).collect();
-        let foreign = Foreign::new(&foreign, &self.options, self.traefik_prefix.as_deref());
+        let foreign = Foreign::new(&foreign, &self.options, self.selection.traefik_prefix());
         let n_declared = foreign.bypasses().values().filter(|way| **way == Bypass::Declared).count();
         self.numbers.catalog(true);
         self.numbers.services(foreign.n_services(), foreign.bypasses().len(), n_declared);

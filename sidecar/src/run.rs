@@ -85,7 +85,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Result<Vec<JoinHandle<()>>> {
     let mut sources = Vec::new();
     if let Some(consul) = config.consul.as_ref().filter(|_| config.catalog.watch) {
-        let watcher = Watcher::new(consul, &config.catalog, vec![Scope::new(&config.sync)])?;
+        let catalog = if config.external.is_some() { config.catalog.of_all() } else { config.catalog.clone() };
+        let watcher = Watcher::new(consul, &catalog, vec![Scope::new(&config.sync)])?;
         sources.push(tokio::spawn(watcher.follow(inputs.clone())));
     }
     if let Some(external) = &config.external {

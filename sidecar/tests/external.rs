@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use portcullis::{
+    config::Config,
     external::{External, ExternalConfig, Source},
     input::{self, Input},
     sync::{Registration, SyncOptions},
@@ -72,4 +73,30 @@ async fn a_place_is_probed_from_the_beginning_when_its_file_changes_and_for_as_l
     drop(leads);
     drop(other);
     wait_for(&mut said, "critical").await;
+}
+
+#[test]
+fn sections_that_cannot_work_together_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = |more: &str| {
+        let file = directory.path().join("portcullis.yml");
+        let text = format!("manifests: k\npolicy: {{directory: p}}\nsnapshot: {{file: s/policy.snapshot}}\n{more}\n");
+        fs::write(&file, text).unwrap();
+        Config::load(&file).map(drop).map_err(|error| error.to_string())
+    };
+    for (more, what) in [
+        ("gate: {}", "one of file and kv"),
+        ("gate: {kv: {}}", "needs the section consul"),
+        ("gate: {kv: {prefix: /a}}\nconsul: {}", "kv.prefix"),
+        ("gate: {kv: {prefix: portcullis/x}}\nconsul: {}", "kv.prefix"),
+        ("gate: {file: g.yml}\ncatalog: {traefikPrefix: portcullis}", "only the gate"),
+        ("gate: {file: g.yml}\nexternal: {directory: e, name: 'a b'}", "name is"),
+        ("gate: {file: g.yml}\nconsul: {}\ncatalog: {watch: false}\nexternal: {directory: e}", "catalog.watch"),
+    ] {
+        let found = load(more).unwrap_err();
+        assert!(found.contains(what), "{more}: {found}");
+    }
+    for more in ["gate: {kv: {prefix: infra/traefik}}\nconsul: {}", "gate: {file: g.yml}\nexternal: {directory: e}"] {
+        load(more).unwrap();
+    }
 }

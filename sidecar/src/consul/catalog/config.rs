@@ -51,7 +51,7 @@ impl CatalogConfig {
     }
 
     /// Whether a service may have a route.
-    pub(super) fn selects(&self, name: &str) -> bool {
+    pub(crate) fn selects(&self, name: &str) -> bool {
         let any = |list: &[String]| {
             list.iter().any(|text| match text.strip_suffix('*') {
                 Some(start) => name.starts_with(start),
@@ -59,6 +59,11 @@ impl CatalogConfig {
             })
         };
         any(&self.services) && !any(&self.except)
+    }
+
+    /// The same for every service: those who do not probe our external services read how they are.
+    pub(crate) fn of_all(&self) -> Self {
+        Self { services: vec!["*".to_owned()], except: Vec::new(), ..self.clone() }
     }
 
     /// The prefix that Traefik's provider reads, if it reads any.
