@@ -59,6 +59,10 @@ impl Synced {
         self.instances.iter().map(|instance| self.register(instance, options))
     }
 
+    pub(super) fn n_critical(&self) -> usize {
+        self.instances.iter().filter(|instance| instance.failing.is_some()).count()
+    }
+
     fn register(&self, instance: &Instance, options: &SyncOptions) -> Registration {
         let ObjectKey { namespace, .. } = &self.key;
         let cluster = &options.cluster_name;

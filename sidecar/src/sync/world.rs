@@ -46,6 +46,7 @@ pub struct World {
     names: BTreeMap<Arc<str>, BTreeSet<ObjectKey>>,
     conflicts: Conflicts,
     n_instances: usize,
+    n_critical: usize,
 }
 
 /// What is another now.
@@ -82,6 +83,7 @@ impl World {
             names: BTreeMap::new(),
             conflicts: Conflicts::default(),
             n_instances: 0,
+            n_critical: 0,
         }
     }
 
@@ -149,6 +151,11 @@ impl World {
     /// How many registrations there are.
     pub fn n_instances(&self) -> usize {
         self.n_instances
+    }
+
+    /// How many of them are not ready.
+    pub fn n_critical(&self) -> usize {
+        self.n_critical
     }
 
     fn put_service(&mut self, key: ObjectKey, service: Option<Box<Service>>, concerned: &mut BTreeSet<ObjectKey>) {
@@ -231,12 +238,14 @@ impl World {
             let name: Arc<str> = before.common.name.as_str().into();
             take_out(&mut self.names, &name, &key);
             self.n_instances -= before.instances.len();
+            self.n_critical -= before.n_critical();
             changed.names.insert(name);
         }
         if let Some(synced) = synced {
             let name: Arc<str> = synced.common.name.as_str().into();
             self.names.entry(Arc::clone(&name)).or_default().insert(key.clone());
             self.n_instances += synced.instances.len();
+            self.n_critical += synced.n_critical();
             self.synced.insert(key, Arc::new(synced));
             changed.names.insert(name);
         }

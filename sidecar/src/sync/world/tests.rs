@@ -104,6 +104,8 @@ proptest! {
                 let wanted = desired(&pair.all, &pair.options);
                 prop_assert_eq!(&pair.registrations(), &wanted.registrations);
                 prop_assert_eq!(pair.world.n_instances(), wanted.registrations.len());
+                let critical = wanted.registrations.iter().filter(|it| it.check.status == "critical").count();
+                prop_assert_eq!(pair.world.n_critical(), critical);
                 let mut notes: Vec<_> = pair.world.notes().collect();
                 notes.sort();
                 prop_assert_eq!(&notes, &wanted.notes);
