@@ -32,6 +32,7 @@ pub mod registry;
 pub mod report;
 pub mod sidecar;
 pub mod solo;
+pub mod sync;
 pub mod tour;
 pub mod traefik;
 pub mod wire;

@@ -75,6 +75,7 @@ impl Limits {
         limits: Option<&LimitsConfig>,
         metrics: Option<&MetricsConfig>,
         names: Arc<Names>,
+        sync: crate::numbers::Numbers,
     ) -> io::Result<Self> {
         let folder = limits.map(|limits| StateFolder::new(&limits.state));
         let beating = folder.clone().map(Beating::start).transpose()?;
@@ -94,6 +95,7 @@ impl Limits {
             admitted: Mutex::default(),
             clock: beating.as_ref().map(|beating| beating.seen().clone()),
             others: others.transpose()?,
+            sync,
         });
         let metrics = endpoint.as_ref().map(Endpoint::address).transpose()?;
         if let Some(address) = metrics {

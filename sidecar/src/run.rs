@@ -14,9 +14,11 @@ use tokio::{
 
 use crate::{
     config::Config,
+    gate_writer::{self, Table},
     input,
     kube::directory,
     limits::{Limits, Names},
+    numbers::Numbers,
     policy,
     publish::{self, PublishError},
     services::Services,
@@ -42,33 +44,29 @@ struct Complaints {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let names = Arc::new(Names::default());
-    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone())
+    let numbers = Numbers::default();
+    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers.clone())
         .context("starting what belongs to limits and metrics")?;
-    let mut services = Services::start(&config)?;
+    let routes = Table::new();
+    let mut services = Services::start([config.sync.clone()], config.consul.as_ref(), routes.clone(), numbers)?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
     tracing::info!(
         manifests = %config.manifests.display(),
         policy = %config.policy.directory.display(),
         "watching"
     );
-    let sources = [
+    let tasks = [
+        tokio::spawn(gate_writer::follow(routes, config.gate.clone())),
         tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
         tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
     ];
-    let mut taken = Vec::new();
-    loop {
-        tokio::select! {
-            _ = said.recv_many(&mut taken, input::WAITING) => {
-                taken.drain(..).for_each(|input| services.take(input));
-                if let Err(error) = services.publish() {
-                    tracing::error!(%error, "the gate's file cannot be written; the last one stays in force");
-                }
-            }
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        }
+    tokio::select! {
+        // Their end would be a fault of all sources at once; whoever watches us starts us again.
+        () = services.follow(&mut said) => tracing::error!("no source is left"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
-    sources.iter().for_each(tokio::task::JoinHandle::abort);
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     services.stop().await;
     drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");

@@ -10,7 +10,7 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
-    consul::{self, Client, ConsulConfig, Scope, Wanted},
+    consul::{self, Client, ConsulConfig, Scope, Source, Wanted},
     kube::Cluster,
     sources::SourceErrors,
     sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
@@ -86,11 +86,12 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
 /// One line a change; holds if there is none.
 fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Result<Outcome> {
     let client = Client::new(config)?;
+    let nodes = wanted.registrations.iter().map(|registration| registration.node.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let live = runtime.block_on(consul::read::live(&client, scope, &wanted.registrations))?;
+    let live = runtime.block_on(consul::read::live(&client, scope, nodes))?;
     let difference = consul::diff(&wanted.registrations, &live, scope);
-    let owned = live.n_owned(scope);
-    if let Some(hold) = consul::brake(&difference, owned, wanted.source_is_empty, config.max_removal_percent) {
+    let source = Source { is_empty: wanted.source_is_empty, is_broken: false };
+    if let Some(hold) = consul::brake(&difference, || live.n_owned(scope), source, config.max_removal_percent) {
         super::message("warning", &format!("{hold}: `portcullis run` would remove nothing until a person lets it"));
     }
     for conflict in &difference.conflicts {

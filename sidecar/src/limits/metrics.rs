@@ -34,6 +34,8 @@ pub(super) struct Numbers {
     pub(super) clock: Option<Arc<beat::Seen>>,
     /// Other hosts and their store, where there is one.
     pub(super) others: Option<Others>,
+    /// How services are kept in step: another part of the sidecar, shown at the same place.
+    pub(super) sync: crate::numbers::Numbers,
 }
 
 /// What is known of other hosts.
@@ -86,10 +88,15 @@ impl Report for Arc<Numbers> {
     fn metrics(&self) -> String {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(Numbered(self.clone())));
+        registry.register_collector(Box::new(self.sync.clone()));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut text, &registry);
         text
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.sync.ready()
     }
 }
 
@@ -109,7 +116,7 @@ impl fmt::Debug for Numbered {
 impl Collector for Numbered {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
-        let Numbers { names, follower, admitted, clock, others } = &*self.0;
+        let Numbers { names, follower, admitted, clock, others, .. } = &*self.0;
         if let Some(follower) = follower {
             let follower = lock(follower);
             let now = follower.now();
@@ -235,6 +242,7 @@ mod tests {
             admitted: Mutex::new(admitted),
             clock: Some(Arc::default()),
             others: Some(Others { exchange, health: Arc::default(), now_ns: || 0 }),
+            sync: crate::numbers::Numbers::default(),
         })
     }
 

@@ -11,12 +11,14 @@
 
 mod addresses;
 mod annotations;
+mod claims;
 mod conflicts;
 pub mod desired;
 mod endpoints;
 mod exposure;
 #[cfg(test)]
 mod hostile;
+mod lean;
 mod meta;
 mod naming;
 mod note;
@@ -29,7 +31,9 @@ mod registration;
 pub mod routes;
 mod select;
 mod subject;
+mod synced;
 mod tags;
+mod world;
 
 pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
@@ -37,4 +41,5 @@ pub(crate) use meta::{CLUSTER as CLUSTER_MARK, SOURCE as SOURCE_MARK};
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, RegisteredService, Registration, Weights};
-pub use routes::{Middleware, Route, RouterSpec, Server, routes};
+pub use routes::{Middleware, Route, RouteTable, RouterSpec, Server, routes};
+pub use world::{Changed, Group, World};

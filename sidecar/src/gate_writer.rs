@@ -1,0 +1,131 @@
+//! Writes the gate's file behind the changes: at once where nothing was written lately, and otherwise as often as Traefik
+//! looks. Consul never waits for it.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    config::GateConfig,
+    gate,
+    publish::{self, PublishError},
+    sync::{Note, Registration, Route, RouteTable},
+};
+
+/// Between two writes at least this long, and so many times what the last one took, so that writing the routes of many
+/// services never becomes the main thing that we do. Traefik's own throttle (`providersThrottleDuration`) is 2 s.
+const PERIOD: Duration = Duration::from_millis(500);
+const PERIOD_PER_WRITE: u32 = 10;
+/// How often it is seen to that the file is still the one that was written.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The routes of all services, shared by who changes them and who writes them.
+#[derive(Clone, Debug)]
+pub struct Table {
+    routes: Arc<Mutex<RouteTable>>,
+    /// Rings at each change; `true` once the routes are whole.
+    bell: Arc<watch::Sender<bool>>,
+}
+
+/// A file as it was left: device, inode, length, time of change.
+type Mark = (u64, u64, u64, i64, i64);
+
+// === impl Table ===
+
+impl Table {
+    /// Without any route, and not to be written yet.
+    pub fn new() -> Self {
+        Self { routes: Arc::default(), bell: Arc::new(watch::Sender::new(false)) }
+    }
+
+    /// See [`RouteTable::set`].
+    pub fn set(&self, name: &str, instances: &[&Registration]) -> bool {
+        let differs = self.lock().set(name, instances);
+        if differs {
+            self.bell.send_modify(|_| {});
+        }
+        differs
+    }
+
+    /// From now on the routes are whole and may be written.
+    pub fn release(&self) {
+        self.bell.send_if_modified(|is_whole| !std::mem::replace(is_whole, true));
+    }
+
+    /// Whether they are.
+    pub fn is_released(&self) -> bool {
+        *self.bell.borrow()
+    }
+
+    /// Why services have no route.
+    pub fn notes(&self) -> Vec<Note> {
+        self.lock().notes().cloned().collect()
+    }
+
+    /// Every route that may be used, sorted by destination.
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        self.lock().routes()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RouteTable> {
+        // A panic in it would be a fault of ours; what it holds is still the best that is known.
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keeps the file in step with the routes, once they are whole, until it is dropped.
+pub async fn follow(table: Table, config: GateConfig) {
+    let (mut bell, config) = (table.bell.subscribe(), Arc::new(config));
+    // The table is ours as well, so there is always somebody who could ring.
+    let _ = bell.wait_for(|is_whole| *is_whole).await;
+    loop {
+        bell.borrow_and_update();
+        let start = Instant::now();
+        let mark = match write(&table, &config).await {
+            Ok(mark) => mark,
+            Err(error) => {
+                tracing::error!(%error, "the gate's file cannot be written; the last one stays in force");
+                None
+            }
+        };
+        sleep(PERIOD.max(start.elapsed() * PERIOD_PER_WRITE)).await;
+        while timeout(LOOK, bell.changed()).await.is_err() {
+            if mark.is_none() || self::mark(&config) != mark {
+                break;
+            }
+        }
+    }
+}
+
+async fn write(table: &Table, config: &Arc<GateConfig>) -> Result<Option<Mark>, PublishError> {
+    let (routes, config) = (table.routes(), Arc::clone(config));
+    let written = spawn_blocking(move || {
+        let text = gate::render(routes.iter().map(AsRef::as_ref), &config);
+        if publish::text(&config.file, &text)? {
+            tracing::info!(services = routes.len(), "gate written");
+        }
+        Ok(mark(&config))
+    });
+    // A panic in it was printed, and is tried again.
+    written.await.unwrap_or(Ok(None))
+}
+
+fn mark(config: &GateConfig) -> Option<Mark> {
+    let file = fs::metadata(&config.file).ok()?;
+    Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
+}
