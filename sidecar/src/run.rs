@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     config::Config,
     input,
-    kube::directory,
+    kube::{directory, follow::follow},
     limits::{Limits, Names},
     policy,
     publish::{self, PublishError},
@@ -46,15 +46,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .context("starting what belongs to limits and metrics")?;
     let mut services = Services::start(&config)?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
-    tracing::info!(
-        manifests = %config.manifests.display(),
-        policy = %config.policy.directory.display(),
-        "watching"
-    );
-    let sources = [
-        tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
-        tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
-    ];
+    tracing::info!(policy = %config.policy.directory.display(), "watching");
+    let mut sources = Vec::new();
+    if let Some(manifests) = &config.manifests {
+        tracing::info!(manifests = %manifests.display(), "watching");
+        let follow = directory::follow(manifests.clone(), config.sync.cluster_name.clone(), inputs.clone());
+        sources.push(tokio::spawn(follow));
+    }
+    for cluster in &config.clusters {
+        tracing::info!(cluster = %cluster.name, "watching");
+        sources.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
+    }
+    drop(inputs);
+    let policies = Policies { config, policy: None, complaints: Complaints::default(), names };
+    sources.push(tokio::spawn(policies.follow()));
     let mut taken = Vec::new();
     loop {
         tokio::select! {

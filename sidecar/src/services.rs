@@ -6,7 +6,7 @@ use crate::{
     config::{Config, GateConfig},
     consul::{ConsulError, Follower, Wanted},
     gate,
-    input::{Change, Input, Said},
+    input::{Input, Said},
     kube::Cluster,
     publish::{self, PublishError},
     sync::{self, SyncOptions, desired, routes},
@@ -36,11 +36,13 @@ struct Known {
 impl Services {
     /// Nothing is known and nothing is written before the sources have spoken.
     pub fn start(config: &Config) -> Result<Self, ConsulError> {
-        let options = config.sync.clone();
-        let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
-        let name = options.cluster_name.clone();
-        let known = Known { options, objects: None, broken: Vec::new(), consul };
-        Ok(Self { gate: config.gate.clone(), clusters: BTreeMap::from([(name, known)]), said: Vec::new() })
+        let mut clusters = BTreeMap::new();
+        for options in config.clusters_options() {
+            let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
+            let name = options.cluster_name.clone();
+            clusters.insert(name, Known { options, objects: None, broken: Vec::new(), consul });
+        }
+        Ok(Self { gate: config.gate.clone(), clusters, said: Vec::new() })
     }
 
     /// Takes what a source says. Nothing is written before [`Self::publish`].
@@ -119,26 +121,9 @@ impl Known {
             Said::Changes(changes) => {
                 let Some(objects) = &mut self.objects else { return };
                 self.broken.clear();
-                for change in changes {
-                    apply(objects, change);
-                }
+                changes.into_iter().for_each(|change| change.apply(objects));
             }
             Said::Broken(lines) => self.broken = lines,
         }
-    }
-}
-
-fn apply(objects: &mut Cluster, change: Change) {
-    match change {
-        Change::Service(key, object) => put(&mut objects.services, key, object),
-        Change::Slice(key, object) => put(&mut objects.slices, key, object),
-        Change::Node(name, object) => put(&mut objects.nodes, name, object),
-    }
-}
-
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<Box<V>>) {
-    match value {
-        Some(value) => drop(map.insert(key, *value)),
-        None => drop(map.remove(&key)),
     }
 }
