@@ -7,7 +7,7 @@ use crate::{
     consul::{ConsulError, Follower, Wanted},
     gate,
     input::{Input, Said},
-    kube::Cluster,
+    kube::{Cluster, events::Events},
     publish::{self, PublishError},
     sync::{self, SyncOptions, desired, routes},
 };
@@ -29,6 +29,8 @@ struct Known {
     /// Why it cannot be read at the moment.
     broken: Vec<String>,
     consul: Option<Follower>,
+    /// Says what is wrong with Services on them; none for manifests.
+    events: Option<Events>,
 }
 
 // === impl Services ===
@@ -40,7 +42,9 @@ impl Services {
         for options in config.clusters_options() {
             let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
             let name = options.cluster_name.clone();
-            clusters.insert(name, Known { options, objects: None, broken: Vec::new(), consul });
+            let source = config.clusters.iter().find(|cluster| cluster.events && cluster.name == name);
+            let events = source.map(|source| Events::start(source, consul.as_ref().map(Follower::leads)));
+            clusters.insert(name, Known { options, objects: None, broken: Vec::new(), consul, events });
         }
         Ok(Self { gate: config.gate.clone(), clusters, said: Vec::new() })
     }
@@ -65,6 +69,9 @@ impl Services {
             let Some(objects) = &known.objects else { continue };
             let desired = desired(objects, &known.options);
             lines.extend(desired.notes.iter().map(line));
+            if let Some(events) = &known.events {
+                events.tell(&desired.notes, objects);
+            }
             if let Some(consul) = &known.consul
                 && known.broken.is_empty()
             {

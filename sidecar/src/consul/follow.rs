@@ -57,6 +57,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Follower {
     wanted: watch::Sender<Option<Arc<Wanted>>>,
+    leads: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
@@ -66,6 +67,8 @@ struct Task {
     config: ConsulConfig,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     fence: Option<Fence>,
+    /// Whether there is one, for others.
+    leads: watch::Sender<bool>,
     /// By service: what Consul did not take. It is not asked again until it is something else.
     refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
@@ -89,17 +92,19 @@ impl Follower {
     pub fn start(config: &ConsulConfig, options: &SyncOptions) -> Result<Self, ConsulError> {
         let client = Arc::new(Client::new(config)?);
         let (sender, wanted) = watch::channel(None);
+        let (leads, is_leader) = watch::channel(false);
         let task = Task {
             client,
             scope: Scope::new(options),
             config: config.clone(),
             wanted,
             fence: None,
+            leads,
             refused: BTreeMap::new(),
             said: Said::default(),
             backoff: FIRST_BACKOFF,
         };
-        Ok(Self { wanted: sender, task: tokio::spawn(task.run()) })
+        Ok(Self { wanted: sender, leads: is_leader, task: tokio::spawn(task.run()) })
     }
 
     /// From now on this is what Consul should hold. Only to be told when the source was read whole.
@@ -111,6 +116,11 @@ impl Follower {
             }
             differs
         });
+    }
+
+    /// Whether this sidecar holds the lock: what must be done once by all of them is then its to do.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 
     /// Gives back the lock, so that a standby takes over at once, and ends.
@@ -161,6 +171,7 @@ impl Task {
     async fn lead(&mut self, fence: Fence) {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
+        self.leads.send_replace(true);
         self.refused.clear();
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
@@ -168,6 +179,7 @@ impl Task {
             () = heartbeat::keep(&client, &scope, seconds) => {}
             () = self.work(Some(&fence)) => {}
         }
+        self.leads.send_replace(false);
         tracing::warn!("the lock is lost");
         lock::release(&self.client, &fence).await;
         self.fence = None;

@@ -1,4 +1,4 @@
-//! The two calls that reading takes, a page of a list and a watch, each bounded in time and size.
+//! The calls to an API server, each bounded in time and size: a page of a list, a watch, a new object.
 //!
 //! kube's own calls read answers of any size into memory and print those that they cannot understand, so only its
 //! requests and its connection are used here.
@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::{
     Client,
-    api::{ListParams, WatchEvent, WatchParams},
+    api::{ListParams, PostParams, WatchEvent, WatchParams},
     client::Body,
     core::{Request, Status},
 };
@@ -156,19 +156,49 @@ fn verb<K: Kind>() -> String {
     format!("watch {}", K::plural(&()))
 }
 
+/// What became of an object that was to be made.
+pub(super) enum Created {
+    /// It is there now.
+    Made,
+    /// It was there.
+    Present,
+    /// We may not.
+    Forbidden(Fault),
+}
+
+/// Makes an object. `verb` is for messages.
+pub(super) async fn create(client: &Client, path: &str, verb: &str, body: Vec<u8>) -> Result<Created, Fault> {
+    let request = Request::new(path).create(&PostParams::default(), body);
+    let request = request.map_err(|error| Fault::configuration(&error))?;
+    let response = ask(client, request).await?;
+    let code = response.status().as_u16();
+    match code {
+        200..300 => Ok(Created::Made),
+        409 => Ok(Created::Present),
+        _ => {
+            let fault = refusal(verb, code, response.into_body()).await;
+            if code == 403 { Ok(Created::Forbidden(fault)) } else { Err(fault) }
+        }
+    }
+}
+
 /// The body of a successful answer.
 async fn send(client: &Client, verb: &str, request: hyper::Request<Vec<u8>>) -> Result<Body, Fault> {
-    let sent = timeout(PATIENCE, client.send(request.map(Body::from))).await.map_err(|_| Fault::silence())?;
-    let response = sent.map_err(|error| Fault::connection(&error))?;
+    let response = ask(client, request).await?;
     let code = response.status();
-    let mut body = response.into_body();
-    if code.is_success() {
-        return Ok(body);
-    }
-    // Without a readable reason the number has to do.
+    let body = response.into_body();
+    if code.is_success() { Ok(body) } else { Err(refusal(verb, code.as_u16(), body).await) }
+}
+
+async fn ask(client: &Client, request: hyper::Request<Vec<u8>>) -> Result<hyper::Response<Body>, Fault> {
+    let sent = timeout(PATIENCE, client.send(request.map(Body::from))).await.map_err(|_| Fault::silence())?;
+    sent.map_err(|error| Fault::connection(&error))
+}
+
+/// Without a readable reason the number has to do.
+async fn refusal(verb: &str, code: u16, mut body: Body) -> Fault {
     let text = whole(&mut body, MAX_ERROR).await.unwrap_or_default();
-    let status = serde_json::from_slice::<Status>(&text).ok();
-    Err(Fault::status(verb, code.as_u16(), status.as_ref()))
+    Fault::status(verb, code, serde_json::from_slice::<Status>(&text).ok().as_ref())
 }
 
 async fn whole(body: &mut Body, limit: usize) -> Result<Vec<u8>, Fault> {

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod config;
 mod connection;
 pub mod directory;
+pub mod events;
 pub mod fault;
 pub mod follow;
 mod kinds;

@@ -1,0 +1,125 @@
+//! API servers that are away, forget, refuse or lie: nothing that lives is taken out, and everything mends itself.
+
+use std::fs;
+use std::time::Duration;
+
+use portcullis_e2e::kubernetes::ADMINISTRATOR;
+use portcullis_e2e::kubernetes::proxy::{Manner, Proxy};
+use portcullis_e2e::report::say;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::setup::{PATIENCE, WATCHED, World, passing, service, slice, wait_for, wait_for_word};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_takes_nothing_with_it_and_what_it_forgot_is_read_again() {
+    let Some(mut world) = World::start().await else { return };
+    let sidecar = world.in_step_sidecar().await;
+    let before = world.writes().await;
+    world.server.kill();
+    wait_for_word(&sidecar, "check that the API server runs").await;
+    sleep(WATCHED).await;
+    assert_eq!(world.writes().await, before);
+    world.server.resume().await.unwrap();
+    // Before the sidecar is back, things happen, and etcd forgets what was before them.
+    world.server.delete(&service("db", 30001)).await.unwrap();
+    world.server.put(&slice("web", &[0, 1], true)).await.unwrap();
+    world.server.compact().await.unwrap();
+    let took = world.wait_for_instances(2).await;
+    say(&format!("in step {took:?} after the API server was back"));
+    wait_for("in step", PATIENCE, async || world.in_step().0).await;
+
+    // The same while it watches, and once more with a sidecar that starts without an API server.
+    world.server.put(&service("db", 30001)).await.unwrap();
+    world.wait_for_instances(5).await;
+    let before = world.writes().await;
+    drop(sidecar);
+    world.server.kill();
+    let sidecar = world.launch();
+    wait_for_word(&sidecar, "check that the API server runs").await;
+    sleep(WATCHED).await;
+    assert_eq!(world.writes().await, before);
+    world.server.resume().await.unwrap();
+    world.server.put(&slice("web", &[0, 1, 2], true)).await.unwrap();
+    world.wait_for_instances(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_liar_between_says_takes_nothing_out() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world.server).await.unwrap();
+    world.configure(&proxy.url(), &json!({}));
+    let sidecar = world.in_step_sidecar().await;
+    let before = world.writes().await;
+    for (manner, word) in [
+        (Manner::Garbage, "an answer that cannot be read"),
+        (Manner::Torn, "cannot be read"),
+        (Manner::Closed, "tried again"),
+    ] {
+        proxy.behave(manner);
+        // The first watch that is cut is started again from where it was; a lie is met when that fails.
+        world.server.compact().await.unwrap();
+        wait_for_word(&sidecar, word).await;
+        sleep(WATCHED / 2).await;
+        assert_eq!(world.writes().await, before, "{manner:?}");
+        proxy.behave(Manner::Honest);
+        let ready = manner != Manner::Torn;
+        world.server.put(&slice("web", &[0, 1, 2], ready)).await.unwrap();
+        let wanted = if ready { 3 } else { 0 };
+        let mended = async || passing(&world.registry, "web").await == wanted;
+        say(&format!("after {manner:?}: in step again within {:?}", wait_for("the end", PATIENCE, mended).await));
+        world.server.put(&slice("web", &[0, 1, 2], true)).await.unwrap();
+        wait_for("all pass", PATIENCE, async || passing(&world.registry, "web").await == 3).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_list_is_doubted_and_then_held_by_the_brake() {
+    let Some(world) = World::start().await else { return };
+    let proxy = Proxy::start(&world.server).await.unwrap();
+    world.configure(&proxy.url(), &json!({}));
+    // More than the brake lets go unasked.
+    for number in 3..7 {
+        world.server.put(&crate::setup::node(number)).await.unwrap();
+    }
+    world.server.put(&slice("web", &[0, 1, 2, 3, 4, 5, 6], true)).await.unwrap();
+    world.server.put(&slice("db", &[0, 1, 2, 3, 4, 5, 6], true)).await.unwrap();
+    let sidecar = world.sidecar().await;
+    world.wait_for_instances(14).await;
+    let before = world.writes().await;
+
+    // For a moment: a doubt and nothing else. The watches are cut, and what they watched from is forgotten.
+    proxy.behave(Manner::EmptyLists);
+    wait_for_word(&sidecar, "the list is empty, and there were").await;
+    proxy.behave(Manner::Honest);
+    world.server.put(&slice("web", &[0, 1, 2, 3, 4, 5], true)).await.unwrap();
+    world.wait_for_instances(13).await;
+    assert!(!sidecar.log().unwrap().contains("allow-removal"));
+
+    // For good: believed by the second look, and then nothing is removed without a person.
+    let now = world.writes().await;
+    proxy.behave(Manner::EmptyLists);
+    wait_for_word(&sidecar, "allow-removal").await;
+    sleep(WATCHED).await;
+    assert_eq!(world.writes().await, now);
+    assert!(before.len() == 14 && now.len() == 13);
+    proxy.behave(Manner::Honest);
+    world.server.put(&slice("web", &[0, 1, 2, 3, 4, 5, 6], true)).await.unwrap();
+    world.wait_for_instances(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_told_and_its_file_read_again() {
+    let Some(mut world) = World::start().await else { return };
+    let sidecar = world.in_step_sidecar().await;
+    let before = world.writes().await;
+    fs::write(&world.token, "expired").unwrap();
+    world.server.kill();
+    world.server.resume().await.unwrap();
+    wait_for_word(&sidecar, "does not accept the credentials (401").await;
+    world.server.put(&slice("web", &[0, 1], true)).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.writes().await, before);
+    fs::write(&world.token, ADMINISTRATOR).unwrap();
+    say(&format!("in step {:?} after the token was exchanged", world.wait_for_instances(5).await));
+}
