@@ -4,7 +4,7 @@
 //! the same is told by the API server that it is there. Only the leader says anything.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -48,7 +48,7 @@ pub struct Events {
 }
 
 /// A note about a Service that exists.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bad {
     service: ObjectKey,
     uid: Option<String>,
@@ -60,7 +60,7 @@ struct Task {
     cluster: String,
     notes: watch::Receiver<Vec<Bad>>,
     leads: Option<watch::Receiver<bool>>,
-    said: HashSet<Bad>,
+    said: BTreeSet<Bad>,
     complaint: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Events {
             cluster: config.name.clone(),
             notes,
             leads,
-            said: HashSet::new(),
+            said: BTreeSet::new(),
             complaint: None,
         };
         Self { notes: sender, task: tokio::spawn(task.run()) }
