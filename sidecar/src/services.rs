@@ -128,7 +128,9 @@ impl Known {
             Said::Changes(changes) => {
                 let Some(objects) = &mut self.objects else { return };
                 self.broken.clear();
-                changes.into_iter().for_each(|change| change.apply(objects));
+                for change in changes {
+                    change.apply(objects);
+                }
             }
             Said::Broken(lines) => self.broken = lines,
         }

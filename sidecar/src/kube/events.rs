@@ -3,10 +3,7 @@
 //! Said once for each bad value: an Event's name is made of what it says, so that a restarted or another sidecar that says
 //! the same is told by the API server that it is there. Only the leader says anything.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -83,8 +80,8 @@ impl Events {
 
     /// From now on this is what is wrong; what is not about a Service of this cluster is left out.
     pub fn tell(&self, notes: &[Note], cluster: &Cluster) {
-        let services: BTreeMap<_, _> = notes.iter().filter_map(|note| Some((note, key(&note.object)?))).collect();
-        let bad = services.into_iter().filter_map(|(note, service)| {
+        let bad = notes.iter().filter_map(|note| {
+            let service = key(&note.object)?;
             let uid = cluster.services.get(&service)?.metadata.uid.clone();
             Some(Bad { service, uid, note: note.clone() })
         });
@@ -148,10 +145,11 @@ impl Task {
             match pause {
                 Some(pause) => sleep(pause).await,
                 // Nothing to do until something is new; looking now and then costs nothing.
-                None => match timeout(FORBIDDEN, self.notes.changed()).await {
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) | Err(_) => {}
-                },
+                None => {
+                    if let Ok(Err(_)) = timeout(FORBIDDEN, self.notes.changed()).await {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -180,13 +178,16 @@ fn event(bad: &Bad) -> Event {
     };
     let mut text = format!("{}: {}; {}", note.key, note.what, note.hint);
     if text.len() > MAX_NOTE {
-        text.truncate(text.floor_char_boundary(MAX_NOTE - '…'.len_utf8()));
+        let mut end = MAX_NOTE - '…'.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push('…');
     }
     let parts = [uid.as_deref().unwrap_or_default(), &note.key, &note.what].join("\0");
-    let digest = Sha256::digest(parts);
-    let name =
-        format!("{}.{}", service.name, digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+    let digest = Sha256::digest(parts).into_iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(byte));
+    let name = format!("{}.{digest:016x}", service.name);
     Event {
         metadata: ObjectMeta { name: Some(name), namespace: Some(service.namespace.clone()), ..ObjectMeta::default() },
         action: Some("Sync".to_owned()),

@@ -73,10 +73,10 @@ impl Fault {
         let (hint, then) = match code {
             401 => (CREDENTIALS, Then::Renew),
             403 => (RIGHTS, Then::Resume),
-            410 => ("listed again", Then::Relist),
             429 => ("the API server is busy; tried again", Then::Resume),
             500 | 502 | 503 => ("look at the API server's own log; tried again", Then::Resume),
-            504 => ("listed again", Then::Relist),
+            // Too old a version, or one that is not there yet.
+            410 | 504 => ("listed again", Then::Relist),
             _ => (ANSWER, Then::Relist),
         };
         let what = match code {

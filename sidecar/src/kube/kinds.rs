@@ -185,7 +185,7 @@ mod tests {
             "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n", "zone": "a", "hints": {"forZones": [{"name": "a"}]},
                            "conditions": {"ready": false}, "targetRef": {"kind": "Pod", "name": "p", "resourceVersion": "1"}}]}));
         assert_eq!(
-            serde_json::to_value(&slice.endpoints[0]).unwrap(),
+            serde_json::to_value(&slice.endpoints.unwrap()[0]).unwrap(),
             json!({"addresses": ["10.0.0.1"], "nodeName": "n", "zone": "a", "conditions": {"ready": false}})
         );
         assert_eq!(slice.metadata.labels.unwrap().len(), 1);

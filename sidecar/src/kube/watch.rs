@@ -152,8 +152,14 @@ impl<K: Kind> Watcher<K> {
         let version = pages.into_version().ok_or_else(|| Fault::garbage("a list without an end"))?;
         self.believe(n_listed)?;
         let round = self.round;
-        let gone = self.known.extract_if(.., |_, seen| seen.round != round);
-        let gone = gone.map(|(key, _)| K::change(key, None)).collect();
+        let mut gone = Vec::new();
+        self.known.retain(|key, seen| {
+            let is_there = seen.round == round;
+            if !is_there {
+                gone.push(K::change(key.clone(), None));
+            }
+            is_there
+        });
         self.changes(gone).await;
         Ok(version)
     }
