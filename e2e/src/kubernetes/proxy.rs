@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use futures_util::stream;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -24,8 +25,8 @@ use crate::client::{Body, Client};
 pub enum Manner {
     /// It hands it on.
     Honest,
-    /// Lists are empty; watches are handed on.
-    EmptyLists,
+    /// It is a server that has lost everything: lists are empty, watches from before are too old, new ones see nothing.
+    Empty,
     /// Everything is answered by a page for people.
     Garbage,
     /// Lists break off in the middle.
@@ -35,6 +36,13 @@ pub enum Manner {
     /// Connections are closed at once.
     Closed,
 }
+
+/// How an API server ends a watch from a version that it has forgotten.
+const TOO_OLD: &str = concat!(
+    r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+    r#""message":"too old resource version","reason":"Expired","code":410}}"#,
+    "\n"
+);
 
 /// A running proxy. Dropping it ends it.
 #[derive(Debug)]
@@ -99,8 +107,12 @@ async fn answer(request: Request<Incoming>, client: Client, manner: Manner) -> R
     let is_list = !query.split('&').any(|pair| pair == "watch=true");
     let answered = match manner {
         Manner::Honest | Manner::Closed => hand_on(request, &client).await,
-        Manner::EmptyLists | Manner::Torn if !is_list => hand_on(request, &client).await,
-        Manner::EmptyLists => Ok(Response::new(text(&empty_list(request.uri().path())))),
+        Manner::Torn if !is_list => hand_on(request, &client).await,
+        Manner::Empty if is_list => Ok(Response::new(text(&empty_list(request.uri().path())))),
+        Manner::Empty if query.split('&').any(|pair| pair == "resourceVersion=1") => {
+            Ok(Response::new(StreamBody::new(stream::pending()).boxed_unsync()))
+        }
+        Manner::Empty => Ok(Response::new(text(TOO_OLD))),
         Manner::Garbage => Ok(Response::new(text("<html><body>Please log in</body></html>\n"))),
         Manner::Torn => torn(request, &client).await,
         Manner::Silent => std::future::pending().await,

@@ -21,10 +21,8 @@ async fn an_api_server_that_is_away_takes_nothing_with_it_and_what_it_forgot_is_
     sleep(WATCHED).await;
     assert_eq!(world.writes().await, before);
     world.server.resume().await.unwrap();
-    // Before the sidecar is back, things happen, and etcd forgets what was before them.
     world.server.delete(&service("db", 30001)).await.unwrap();
     world.server.put(&slice("web", &[0, 1], true)).await.unwrap();
-    world.server.compact().await.unwrap();
     let took = world.wait_for_instances(2).await;
     say(&format!("in step {took:?} after the API server was back"));
     wait_for("in step", PATIENCE, async || world.in_step().0).await;
@@ -42,6 +40,28 @@ async fn an_api_server_that_is_away_takes_nothing_with_it_and_what_it_forgot_is_
     world.server.resume().await.unwrap();
     world.server.put(&slice("web", &[0, 1, 2], true)).await.unwrap();
     world.wait_for_instances(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_api_server_has_forgotten_is_listed_again() {
+    let Some(mut world) = World::start().await else { return };
+    let proxy = Proxy::start(&world.server).await.unwrap();
+    world.configure(&proxy.url(), &json!({}));
+    let sidecar = world.in_step_sidecar().await;
+    // While the sidecar is cut off, things happen, and the server forgets what was before them: etcd by a compaction, the
+    // server's own memory by a restart.
+    proxy.behave(Manner::Closed);
+    world.server.delete(&service("db", 30001)).await.unwrap();
+    world.server.put(&slice("web", &[0, 1], true)).await.unwrap();
+    world.server.compact().await.unwrap();
+    world.server.kill();
+    world.server.resume().await.unwrap();
+    world.server.compact().await.unwrap();
+    assert_eq!(world.services().await.len(), 6);
+    proxy.behave(Manner::Honest);
+    say(&format!("in step {:?} after a gap", world.wait_for_instances(2).await));
+    wait_for_word(&sidecar, "410").await;
+    wait_for("in step", PATIENCE, async || world.in_step().0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,8 +108,8 @@ async fn an_empty_list_is_doubted_and_then_held_by_the_brake() {
     world.wait_for_instances(14).await;
     let before = world.writes().await;
 
-    // For a moment: a doubt and nothing else. The watches are cut, and what they watched from is forgotten.
-    proxy.behave(Manner::EmptyLists);
+    // For a moment: a doubt and nothing else.
+    proxy.behave(Manner::Empty);
     wait_for_word(&sidecar, "the list is empty, and there were").await;
     proxy.behave(Manner::Honest);
     world.server.put(&slice("web", &[0, 1, 2, 3, 4, 5], true)).await.unwrap();
@@ -98,7 +118,7 @@ async fn an_empty_list_is_doubted_and_then_held_by_the_brake() {
 
     // For good: believed by the second look, and then nothing is removed without a person.
     let now = world.writes().await;
-    proxy.behave(Manner::EmptyLists);
+    proxy.behave(Manner::Empty);
     wait_for_word(&sidecar, "allow-removal").await;
     sleep(WATCHED).await;
     assert_eq!(world.writes().await, now);

@@ -192,7 +192,11 @@ async fn send(client: &Client, verb: &str, request: hyper::Request<Vec<u8>>) -> 
 
 async fn ask(client: &Client, request: hyper::Request<Vec<u8>>) -> Result<hyper::Response<Body>, Fault> {
     let sent = timeout(PATIENCE, client.send(request.map(Body::from))).await.map_err(|_| Fault::silence())?;
-    sent.map_err(|error| Fault::connection(&error))
+    sent.map_err(|error| match error {
+        // What stands around the reason says nothing to people.
+        kube::Error::Service(reason) => Fault::connection(&*reason),
+        error => Fault::connection(&error),
+    })
 }
 
 /// Without a readable reason the number has to do.
