@@ -9,7 +9,7 @@ use portcullis_e2e::report::say;
 use portcullis_e2e::sidecar::{Layout, Sidecar, command};
 use serde_json::{Map, Value, json};
 
-use crate::setup::{PATIENCE, World, configure, in_step, plan, wait_for};
+use crate::setup::{PATIENCE, World, configure, plan, wait_for};
 
 /// A case: its name, its options, its objects.
 struct Case {
@@ -44,13 +44,36 @@ fn flat(objects: &[Value]) -> Vec<Value> {
     objects.iter().flat_map(open).collect()
 }
 
-/// What the API server would have filled in or insists on, and the cases leave out, without a meaning of its own.
-fn completed(mut object: Value) -> Value {
-    if object["kind"] == "Service" && object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() > 1) {
-        for (index, port) in object["spec"]["ports"].as_array_mut().unwrap().iter_mut().enumerate() {
-            if port.get("name").is_none() {
-                port["name"] = format!("unnamed{index}").into();
-            }
+/// What an API server insists on and the cases leave out, since the sync does not ask: each change is without a meaning of its
+/// own, and what is compared is what the server then holds.
+fn completed(mut object: Value, taken: &mut BTreeSet<u64>) -> Value {
+    if object["kind"] == "EndpointSlice" {
+        for endpoint in object["endpoints"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            endpoint.retain(|key, value| key != "nodeName" || *value != "");
+        }
+        return object;
+    }
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return object };
+    if spec.get("ipFamilies").and_then(Value::as_array).is_some_and(|families| families.len() > 1) {
+        spec.insert("ipFamilyPolicy".to_owned(), json!("RequireDualStack"));
+    }
+    if let Some(addresses) = spec.get_mut("externalIPs").and_then(Value::as_array_mut) {
+        addresses.retain(|address| *address != "");
+    }
+    let kind = spec.get("type").cloned().unwrap_or_default();
+    if kind == "ExternalName" {
+        spec.insert("externalName".to_owned(), json!("example.com"));
+    }
+    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return object };
+    let n_ports = ports.len();
+    for (index, port) in ports.iter_mut().filter_map(Value::as_object_mut).enumerate() {
+        if n_ports > 1 && port.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
+            port.insert("name".to_owned(), json!(format!("unnamed{index}")));
+        }
+        let node_port = port.get("nodePort").and_then(Value::as_u64);
+        let is_shown = kind == "NodePort" || kind == "LoadBalancer";
+        if node_port.is_some_and(|node_port| !is_shown || !taken.insert(node_port)) {
+            port.remove("nodePort");
         }
     }
     object
@@ -87,8 +110,9 @@ async fn every_case_that_an_api_server_takes_is_in_consul_as_plan_says() {
         let sidecar = Sidecar::start(binary, &layout).await.unwrap();
         for case in &group {
             let mut present = Vec::new();
-            let mut complaint = None;
-            for object in flat(&case.objects).into_iter().map(completed) {
+            let (mut complaint, mut node_ports) = (None, BTreeSet::new());
+            for object in flat(&case.objects) {
+                let object = completed(object, &mut node_ports);
                 if let Some(namespace) = object["metadata"]["namespace"].as_str() {
                     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
                     world.server.put(&namespace).await.unwrap();
@@ -118,10 +142,9 @@ async fn every_case_that_an_api_server_takes_is_in_consul_as_plan_says() {
             // Errors of single services make `plan` fail, whatever Consul holds: what it prints tells.
             let same = async || {
                 let output = plan(binary, &layout, &["--diff"]);
-                output.stdout.is_empty() && !text(&output.stderr).contains("cannot")
+                output.stdout.is_empty() && output.status.code() != Some(2)
             };
-            wait_for(&format!("Consul in step: {}: {}", case.name, in_step(&world.parts, &layout).1), PATIENCE, same)
-                .await;
+            wait_for(&format!("Consul in step: {}", case.name), PATIENCE, same).await;
             taken += usize::from(complaint.is_none());
             for object in present.iter().rev() {
                 world.server.delete(object).await.unwrap();
@@ -130,6 +153,8 @@ async fn every_case_that_an_api_server_takes_is_in_consul_as_plan_says() {
         drop(sidecar);
     }
     say(&format!("{taken} cases taken whole; the API server refuses parts of {}:", refused.len()));
-    refused.iter().for_each(|line| say(line));
-    assert!(taken >= 200, "{taken}");
+    for line in &refused {
+        say(line);
+    }
+    assert!(refused.len() <= 5, "an API server should take more of them");
 }

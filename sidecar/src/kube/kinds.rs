@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::{
     api::{
-        core::v1::{Node, NodeCondition, NodeStatus, Service},
+        core::v1::{Node, NodeCondition, NodeStatus, Service, ServicePort, ServiceSpec},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -47,6 +47,13 @@ impl Kind for Service {
         if let Some(status) = &mut self.status {
             status.conditions = None;
         }
+        self.spec = self.spec.take().map(|spec| ServiceSpec {
+            type_: spec.type_,
+            ports: spec.ports.map(|ports| ports.into_iter().map(slim_port).collect()),
+            external_ips: spec.external_ips,
+            ip_families: spec.ip_families,
+            ..ServiceSpec::default()
+        });
     }
 
     fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
@@ -57,6 +64,10 @@ impl Kind for Service {
 impl Kind for EndpointSlice {
     fn slim(&mut self) {
         self.metadata = identity(&mut self.metadata, |label| label == SLICE_LABEL);
+        if let Some(endpoints) = &mut self.endpoints {
+            // Reading has left room for more.
+            endpoints.shrink_to_fit();
+        }
         for endpoint in self.endpoints.iter_mut().flatten() {
             endpoint.deprecated_topology = None;
             endpoint.hints = None;
@@ -88,6 +99,11 @@ impl Kind for Node {
     fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
         Change::Node(key.name, object)
     }
+}
+
+fn slim_port(port: ServicePort) -> ServicePort {
+    let ServicePort { name, port, node_port, protocol, .. } = port;
+    ServicePort { name, port, node_port, protocol, ..ServicePort::default() }
 }
 
 /// Who it is, with some of its labels.
@@ -170,12 +186,17 @@ mod tests {
         let service: Service =
             slim(json!({"metadata": {"name": "s", "namespace": "shop", "uid": "u", "resourceVersion": "7",
             "annotations": {LAST_APPLIED: "{}", "tags": "a"}, "labels": {"consul": "true"}},
-            "spec": {"type": "NodePort"}, "status": {"conditions": []}}));
+            "spec": {"type": "NodePort", "selector": {"app": "s"}, "clusterIP": "10.0.0.1",
+                     "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]},
+            "status": {"conditions": []}}));
         assert_eq!(
             serde_json::to_value(&service.metadata).unwrap(),
             json!({"name": "s", "namespace": "shop", "uid": "u", "annotations": {"tags": "a"}, "labels": {"consul": "true"}})
         );
-        assert_eq!(service.spec.unwrap().type_.as_deref(), Some("NodePort"));
+        assert_eq!(
+            serde_json::to_value(&service.spec).unwrap(),
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})
+        );
     }
 
     #[test]
