@@ -29,7 +29,7 @@ pub enum Manner {
     Empty,
     /// Everything is answered by a page for people.
     Garbage,
-    /// Lists break off in the middle.
+    /// Watches are too old, and lists break off in the middle.
     Torn,
     /// Connections are taken and nothing is ever answered.
     Silent,
@@ -107,7 +107,7 @@ async fn answer(request: Request<Incoming>, client: Client, manner: Manner) -> R
     let is_list = !query.split('&').any(|pair| pair == "watch=true");
     let answered = match manner {
         Manner::Honest | Manner::Closed => hand_on(request, &client).await,
-        Manner::Torn if !is_list => hand_on(request, &client).await,
+        Manner::Torn if !is_list => Ok(Response::new(text(TOO_OLD))),
         Manner::Empty if is_list => Ok(Response::new(text(&empty_list(request.uri().path())))),
         Manner::Empty if query.split('&').any(|pair| pair == "resourceVersion=1") => {
             Ok(Response::new(StreamBody::new(stream::pending()).boxed_unsync()))

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use portcullis_e2e::certificates::Authority;
 use portcullis_e2e::kubernetes::ADMINISTRATOR;
 use portcullis_e2e::kubernetes::proxy::{Manner, Proxy};
 use portcullis_e2e::report::say;
@@ -75,18 +76,18 @@ async fn whatever_a_liar_between_says_takes_nothing_out() {
         (Manner::Garbage, "an answer that cannot be read"),
         (Manner::Torn, "cannot be read"),
         (Manner::Closed, "tried again"),
+        (Manner::Silent, "no answer in time"),
     ] {
+        let said = sidecar.log().unwrap().len();
         proxy.behave(manner);
         // The first watch that is cut is started again from where it was; a lie is met when that fails.
         world.server.compact().await.unwrap();
-        wait_for_word(&sidecar, word).await;
+        wait_for(word, PATIENCE, async || sidecar.log().unwrap()[said..].contains(word)).await;
         sleep(WATCHED / 2).await;
         assert_eq!(world.writes().await, before, "{manner:?}");
         proxy.behave(Manner::Honest);
-        let ready = manner != Manner::Torn;
-        world.server.put(&slice("web", &[0, 1, 2], ready)).await.unwrap();
-        let wanted = if ready { 3 } else { 0 };
-        let mended = async || passing(&world.registry, "web").await == wanted;
+        world.server.put(&slice("web", &[0, 1, 2], false)).await.unwrap();
+        let mended = async || passing(&world.registry, "web").await == 0;
         say(&format!("after {manner:?}: in step again within {:?}", wait_for("the end", PATIENCE, mended).await));
         world.server.put(&slice("web", &[0, 1, 2], true)).await.unwrap();
         wait_for("all pass", PATIENCE, async || passing(&world.registry, "web").await == 3).await;
@@ -142,4 +143,29 @@ async fn an_expired_token_is_told_and_its_file_read_again() {
     assert_eq!(world.writes().await, before);
     fs::write(&world.token, ADMINISTRATOR).unwrap();
     say(&format!("in step {:?} after the token was exchanged", world.wait_for_instances(5).await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_certificate_is_not_verified_is_given_no_token() {
+    let Some(world) = World::start().await else { return };
+    let file = world.layout.root().join("kubeconfig");
+    let honest = fs::read_to_string(&file).unwrap();
+    let stranger = world.folder.path().join("stranger.pem");
+    fs::write(&stranger, Authority::new("stranger").unwrap().pem()).unwrap();
+    let ours = world.folder.path().join("east/ca.pem");
+    let wrong = honest.replace(ours.to_str().unwrap(), stranger.to_str().unwrap());
+    let careless = honest.replace("\"certificate-authority\"", "\"insecure-skip-tls-verify\":true,\"x\"");
+    for (kubeconfig, word) in [
+        (wrong.as_str(), "check certificate-authority"),
+        (careless.as_str(), "insecure-skip-tls-verify is not supported"),
+        ("{", "check kubeconfig, context and inCluster"),
+    ] {
+        assert_ne!(kubeconfig, honest);
+        fs::write(&file, kubeconfig).unwrap();
+        let (holds, said) = world.in_step();
+        assert!(!holds && said.contains("cluster east") && said.contains(word), "{said}");
+    }
+    fs::write(&file, honest).unwrap();
+    let (_, said) = world.in_step();
+    assert!(said.contains("+ web "), "{said}");
 }

@@ -83,7 +83,8 @@ impl<'a, K: Kind> Pages<'a, K> {
             return Err(Fault::garbage(format!("cannot {verb}: the answer is a {:.40}", answer.kind)));
         }
         let items = answer.items.unwrap_or_default();
-        self.read += items.len();
+        // An empty page counts too: one that always names another one would be read for ever.
+        self.read += items.len().max(1);
         if self.read > MAX_OBJECTS {
             return Err(Fault::garbage(format!("cannot {verb}: more than {MAX_OBJECTS} objects")));
         }
@@ -92,8 +93,6 @@ impl<'a, K: Kind> Pages<'a, K> {
             let version = answer.metadata.resource_version.filter(|version| !version.is_empty());
             let missing = || Fault::garbage(format!("cannot {verb}: the answer has no resourceVersion"));
             self.version = Some(version.ok_or_else(missing)?);
-        } else if items.is_empty() {
-            return Err(Fault::garbage(format!("cannot {verb}: an empty page that is not the last")));
         }
         Ok(Some(items))
     }

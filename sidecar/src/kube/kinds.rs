@@ -102,8 +102,8 @@ impl Kind for Node {
 }
 
 fn slim_port(port: ServicePort) -> ServicePort {
-    let ServicePort { name, port, node_port, protocol, .. } = port;
-    ServicePort { name, port, node_port, protocol, ..ServicePort::default() }
+    let ServicePort { name, port, node_port, protocol, target_port, .. } = port;
+    ServicePort { name, port, node_port, protocol, target_port, ..ServicePort::default() }
 }
 
 /// Who it is, with some of its labels.
@@ -195,7 +195,7 @@ mod tests {
         );
         assert_eq!(
             serde_json::to_value(&service.spec).unwrap(),
-            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]})
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]})
         );
     }
 
