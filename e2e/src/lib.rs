@@ -18,6 +18,7 @@ pub mod certificates;
 pub mod client;
 pub mod echo;
 pub mod guarded;
+pub mod kubernetes;
 pub mod limits;
 pub mod load;
 pub mod mutation;

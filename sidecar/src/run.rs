@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     gate_writer::{self, Table},
     input,
-    kube::directory,
+    kube::{directory, follow::follow},
     limits::{Limits, Names},
     numbers::Numbers,
     policy,
@@ -48,18 +48,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers.clone())
         .context("starting what belongs to limits and metrics")?;
     let routes = Table::new();
-    let mut services = Services::start([config.sync.clone()], config.consul.as_ref(), routes.clone(), numbers)?;
+    let mut services = Services::start(config.clusters_options(), config.consul.as_ref(), routes.clone(), numbers)?;
+    config.clusters.iter().for_each(|cluster| services.speak(cluster));
     let (inputs, mut said) = mpsc::channel(input::WAITING);
-    tracing::info!(
-        manifests = %config.manifests.display(),
-        policy = %config.policy.directory.display(),
-        "watching"
-    );
-    let tasks = [
-        tokio::spawn(gate_writer::follow(routes, config.gate.clone())),
-        tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
-        tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
-    ];
+    tracing::info!(policy = %config.policy.directory.display(), "watching");
+    let mut tasks = vec![tokio::spawn(gate_writer::follow(routes, config.gate.clone()))];
+    if let Some(manifests) = &config.manifests {
+        tracing::info!(manifests = %manifests.display(), "watching");
+        let follow = directory::follow(manifests.clone(), config.sync.cluster_name.clone(), inputs.clone());
+        tasks.push(tokio::spawn(follow));
+    }
+    for cluster in &config.clusters {
+        tracing::info!(cluster = %cluster.name, "watching");
+        tasks.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
+    }
+    drop(inputs);
+    let policies = Policies { config, policy: None, complaints: Complaints::default(), names };
+    tasks.push(tokio::spawn(policies.follow()));
     tokio::select! {
         // Their end would be a fault of all sources at once; whoever watches us starts us again.
         () = services.follow(&mut said) => tracing::error!("no source is left"),

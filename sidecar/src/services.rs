@@ -25,6 +25,7 @@ use crate::{
     consul::{ConsulConfig, ConsulError, Follower, Source},
     gate_writer::Table,
     input::{self, Input, Said},
+    kube::{ClusterConfig, events::Events},
     numbers::{Counts, Numbers},
     sync::{Changed, Note, Severity, SyncOptions, World},
 };
@@ -57,6 +58,8 @@ struct Known {
     told: Option<Source>,
     /// Consul names that the follower was not told of.
     untold: BTreeSet<Arc<str>>,
+    /// Says what is wrong with Services on them; none for manifests.
+    events: Option<Events>,
 }
 
 // === impl Services ===
@@ -78,6 +81,13 @@ impl Services {
             all.insert(name, Known::new(options, consul));
         }
         Ok(Self { clusters: all, routes, has_news: true, said: BTreeSet::new(), numbers })
+    }
+
+    /// From now on what is wrong with a Service of this cluster is told on it, if that is wanted.
+    pub fn speak(&mut self, cluster: &ClusterConfig) {
+        if let Some(known) = self.clusters.get_mut(&cluster.name).filter(|_| cluster.events) {
+            known.events = Some(Events::start(cluster, known.consul.as_ref().map(Follower::leads)));
+        }
     }
 
     /// Takes what a source says. Nothing is told to anybody before [`Self::tell`].
@@ -152,6 +162,9 @@ impl Services {
         let mut lines = BTreeSet::new();
         for known in self.clusters.values() {
             lines.extend(known.broken.iter().map(|line| (Severity::Error, line.clone())));
+            if let Some(events) = &known.events {
+                events.tell(known.world.notes(), |service| known.world.uid(service));
+            }
             lines.extend(known.world.notes().map(line));
         }
         lines.extend(self.routes.notes().into_iter().map(line));
@@ -190,6 +203,7 @@ impl Known {
             consul,
             told: None,
             untold: BTreeSet::new(),
+            events: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `portcullis plan`: the registrations that manifests lead to, and what put each tag there, without touching anything.
+//! `portcullis plan`: the registrations that manifests and live clusters lead to, and what put each tag there, without
+//! touching anything.
 
 use std::{
     io::{self, Write as _},
@@ -13,16 +14,16 @@ use crate::{
     consul::{self, Client, ConsulConfig, Scope, Source, Wanted},
     kube::Cluster,
     sources::SourceErrors,
-    sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
+    sync::{Desired, Note, Reason, Registration, Severity, SyncOptions, desired, routes},
 };
 
 /// Options of `portcullis plan`.
 #[derive(Debug, Parser)]
 pub(super) struct Args {
-    /// A configuration file, for `manifests` and `sync`
+    /// A configuration file, for `manifests`, `clusters` and `sync`
     #[arg(short, long, value_name = "FILE", required_unless_present = "manifests")]
     config: Option<PathBuf>,
-    /// A directory of Kubernetes manifests, or one file
+    /// A directory of Kubernetes manifests, or one file, instead of what the configuration names
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
     /// A sync option, e.g. `nodePortSync=InternalOnly`; may be repeated, lists as JSON
@@ -40,24 +41,35 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = args.config.as_deref().map(Config::load).transpose()?;
     let mut options = config.as_ref().map(|config| config.sync.clone()).unwrap_or_default();
     apply(&mut options, &args.set)?;
-    let manifests = args.manifests.as_ref().or(config.as_ref().map(|config| &config.manifests));
-    let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
-    let cluster = Cluster::load_directory(manifests).map_err(SourceErrors)?;
-    let desired = desired(&cluster, &options);
+    let clusters = match (&args.manifests, &config) {
+        (Some(manifests), _) => vec![(options, Cluster::load_directory(manifests).map_err(SourceErrors)?)],
+        (None, Some(config)) => super::clusters::read(&Config { sync: options, ..config.clone() })?,
+        (None, None) => anyhow::bail!("one of --config and --manifests is needed"),
+    };
+    let (mut all, mut notes, mut why, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (options, cluster) in clusters {
+        let Desired { registrations, notes: said, reasons } = desired(&cluster, &options);
+        all.extend(registrations.clone());
+        notes.extend(said);
+        why.extend(reasons);
+        let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
+        wanted.push((Scope::new(&options), Wanted { registrations, source_is_empty }));
+    }
     // Conflicts between services are seen only when the gate's routes are made.
-    let (_, conflicts) = routes(&desired.registrations);
-    let outcome = report_notes(desired.notes.iter().chain(&conflicts));
+    let (_, conflicts) = routes(&all);
+    let mut outcome = report_notes(notes.iter().chain(&conflicts));
     if args.diff {
         let consul = config.and_then(|config| config.consul).unwrap_or_default();
-        let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
-        let wanted = Wanted { registrations: desired.registrations, source_is_empty };
-        return Ok(outcome.and(compare(&consul, &Scope::new(&options), &wanted)?));
+        for (scope, wanted) in &wanted {
+            outcome = outcome.and(compare(&consul, scope, wanted)?);
+        }
+        return Ok(outcome);
     }
     if args.json {
-        super::print_json(&desired.registrations)?;
+        super::print_json(&all)?;
     } else {
-        table(&desired.registrations)?;
-        reasons(&desired.reasons)?;
+        table(&all)?;
+        reasons(&why)?;
     }
     Ok(outcome)
 }

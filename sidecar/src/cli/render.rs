@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 
 use super::Outcome;
-use crate::{config::Config, gate, kube::Cluster, sources::SourceErrors, sync};
+use crate::{config::Config, gate, sync};
 
 /// Options of `portcullis render`.
 #[derive(Debug, Parser)]
@@ -23,10 +23,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = Config::load(&args.config)?;
-    let cluster = Cluster::load_directory(&config.manifests).map_err(SourceErrors)?;
-    let desired = sync::desired(&cluster, &config.sync);
-    let (routes, notes) = sync::routes(&desired.registrations);
-    let holds = super::plan::report_notes(desired.notes.iter().chain(&notes));
+    let (mut registrations, mut notes) = (Vec::new(), Vec::new());
+    for (options, cluster) in super::clusters::read(&config)? {
+        let desired = sync::desired(&cluster, &options);
+        registrations.extend(desired.registrations);
+        notes.extend(desired.notes);
+    }
+    let (routes, conflicts) = sync::routes(&registrations);
+    let holds = super::plan::report_notes(notes.iter().chain(&conflicts));
     if args.json {
         super::print_json(&gate::configuration(&routes, &config.gate))?;
     } else {

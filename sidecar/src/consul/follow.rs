@@ -55,6 +55,7 @@ pub struct Follower {
     /// Rings when something was put into the inbox; `true` once there was anything.
     bell: watch::Sender<bool>,
     status: status::Shared,
+    leads: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
@@ -66,6 +67,8 @@ struct Task {
     bell: watch::Receiver<bool>,
     book: Book,
     fence: Option<Fence>,
+    /// Whether there is one, for others.
+    leads: watch::Sender<bool>,
     /// By service: what Consul did not take. It is not asked again until it is something else.
     refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
@@ -91,6 +94,7 @@ impl Follower {
         let client = Arc::new(Client::new(config)?);
         let (inbox, status) = (Arc::<Inbox>::default(), status::Shared::default());
         let (sender, bell) = watch::channel(false);
+        let (leads, is_leader) = watch::channel(false);
         let task = Task {
             client,
             scope: Scope::new(options),
@@ -99,12 +103,13 @@ impl Follower {
             bell,
             book: Book::default(),
             fence: None,
+            leads,
             refused: BTreeMap::new(),
             said: Said::default(),
             status: status.clone(),
             backoff: FIRST_BACKOFF,
         };
-        Ok(Self { inbox, bell: sender, status, task: tokio::spawn(task.run()) })
+        Ok(Self { inbox, bell: sender, status, leads: is_leader, task: tokio::spawn(task.run()) })
     }
 
     /// From now on this is what Consul should hold. Only to be told when the source was read whole.
@@ -123,6 +128,11 @@ impl Follower {
     /// How it stands.
     pub fn status(&self) -> &status::Shared {
         &self.status
+    }
+
+    /// Whether this sidecar holds the lock: what must be done once by all of them is then its to do.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 
     /// Gives back the lock, so that a standby takes over at once, and ends.
@@ -173,6 +183,7 @@ impl Task {
     async fn lead(&mut self, fence: Fence) {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
+        self.leads.send_replace(true);
         self.refused.clear();
         self.status.lock().leads = true;
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
@@ -181,6 +192,7 @@ impl Task {
             () = heartbeat::keep(&client, &scope, seconds) => {}
             () = self.work(Some(&fence)) => {}
         }
+        self.leads.send_replace(false);
         tracing::warn!("the lock is lost");
         {
             let mut status = self.status.lock();

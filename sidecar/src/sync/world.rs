@@ -143,6 +143,11 @@ impl World {
         self.objects.services.is_empty() && self.objects.nodes.is_empty()
     }
 
+    /// The UID of a Service, if it says one; `None` where there is no such Service.
+    pub fn uid(&self, service: &ObjectKey) -> Option<Option<String>> {
+        Some(self.objects.services.get(service)?.metadata.uid.clone())
+    }
+
     /// How many Services there are, synced or not.
     pub fn n_services(&self) -> usize {
         self.objects.services.len()
