@@ -10,6 +10,7 @@
 //! `src/bin/bench.rs` measures its cost. The verdicts come from the real parts; [`mutation`] and [`bypass`] put the same
 //! requests to the policy core as well.
 
+pub mod agent;
 pub mod annotated;
 pub mod backend;
 pub mod bench;

@@ -24,6 +24,8 @@ pub struct Registry {
     start: Start,
     http: SocketAddr,
     https: SocketAddr,
+    /// Where agents join.
+    lan: SocketAddr,
     authority: PathBuf,
     token: Option<String>,
     process: Option<Process>,
@@ -33,7 +35,7 @@ impl Registry {
     /// Starts a server with its files below `folder`. With a token, that is the management token, and whoever has none may
     /// do nothing.
     pub async fn start(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
-        let (http, https) = (ports::free()?, ports::free()?);
+        let (http, https, lan) = (ports::free()?, ports::free()?, ports::free()?);
         let authority = Authority::new("registry")?;
         let certificate = authority.server(&["127.0.0.1", "localhost"])?.write(folder, "consul")?;
         let authority_file = folder.join("consul-ca.pem");
@@ -51,7 +53,7 @@ impl Registry {
             "performance": {"raft_multiplier": 1},
             "ports": {
                 "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": -1, "serf_wan": -1,
-                "serf_lan": ports::free()?.port(), "server": ports::free()?.port(),
+                "serf_lan": lan.port(), "server": ports::free()?.port(),
             },
         });
         if let Some(token) = token {
@@ -67,8 +69,15 @@ impl Registry {
             directory: folder.to_owned(),
             log: folder.join("consul.log"),
         };
-        let mut registry =
-            Registry { start, http, https, authority: authority_file, token: token.map(str::to_owned), process: None };
+        let mut registry = Registry {
+            start,
+            http,
+            https,
+            lan,
+            authority: authority_file,
+            token: token.map(str::to_owned),
+            process: None,
+        };
         registry.resume().await?;
         Ok(registry)
     }
@@ -76,6 +85,11 @@ impl Registry {
     /// `host:port` of its HTTP API.
     pub fn address(&self) -> String {
         self.http.to_string()
+    }
+
+    /// Where an agent joins it.
+    pub fn lan(&self) -> SocketAddr {
+        self.lan
     }
 
     /// The same with TLS.
@@ -91,6 +105,11 @@ impl Registry {
     /// Kills it; its data stays.
     pub fn kill(&mut self) {
         self.process = None;
+    }
+
+    /// Takes the data of one that was killed away.
+    pub fn wipe(&self) -> Result<()> {
+        std::fs::remove_dir_all(self.start.directory.join("consul")).context("removing Consul's data")
     }
 
     /// Starts it again on its data and waits until it can be written to.
@@ -142,6 +161,11 @@ impl Registry {
     /// Writes JSON; what is answered.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
         self.call("PUT", path, Some(body)).await
+    }
+
+    /// Takes something away.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.call("DELETE", path, None).await
     }
 
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {

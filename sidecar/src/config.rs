@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown};
 use crate::{
-    consul::ConsulConfig,
+    consul::{CatalogConfig, ConsulConfig},
+    external::ExternalConfig,
+    gate::kv::GateKv,
     kube::{self, ClusterConfig},
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
@@ -42,6 +44,12 @@ pub struct Config {
     /// The Consul that is kept in step (default: none; nothing is written anywhere else than to files).
     #[serde(default)]
     pub consul: Option<ConsulConfig>,
+    /// Services that others registered in that Consul.
+    #[serde(default)]
+    pub catalog: CatalogConfig,
+    /// Services on machines without an agent (default: none).
+    #[serde(default)]
+    pub external: Option<ExternalConfig>,
 }
 
 /// Where policy is read.
@@ -70,8 +78,12 @@ pub struct SnapshotConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GateConfig {
-    /// The file that Traefik's file provider reads.
-    pub file: PathBuf,
+    /// The file that Traefik's file provider reads (default: none, and then there is `kv`).
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+    /// Consul's key-value store, for gateways whose Traefik reads its routers there (default: not written).
+    #[serde(default)]
+    pub kv: Option<GateKv>,
     /// Name of the plugin in Traefik's static configuration (default: portcullis).
     #[serde(default = "plugin_name")]
     pub plugin: String,
@@ -137,7 +149,8 @@ impl Config {
         if let Some(manifests) = &mut config.manifests {
             *manifests = base.join(&*manifests);
         }
-        for place in [&mut config.policy.directory, &mut config.snapshot.file, &mut config.gate.file] {
+        let places = [&mut config.policy.directory, &mut config.snapshot.file];
+        for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
         let taken = config.manifests.as_ref().map(|_| config.sync.cluster_name.as_str());
@@ -153,7 +166,21 @@ impl Config {
             let all = config.clusters_options();
             all.iter().try_for_each(|it| consul.validate(it)).map_err(|what| invalid(format!("consul: {what}")))?;
         }
-        if config.snapshot.file.file_name().is_none() || config.gate.file.file_name().is_none() {
+        config.catalog.validate().map_err(|what| invalid(format!("catalog: {what}")))?;
+        if let Some(external) = &mut config.external {
+            external.validate().map_err(|what| invalid(format!("external: {what}")))?;
+            external.directory = base.join(&external.directory);
+        }
+        match (&config.gate.file, &config.gate.kv) {
+            (None, None) => return Err(invalid("gate: one of file and kv is needed".to_owned())),
+            (_, Some(_)) if config.consul.is_none() => {
+                return Err(invalid("gate: kv needs the section consul".to_owned()));
+            }
+            (_, Some(kv)) => kv.validate().map_err(|what| invalid(format!("gate: {what}")))?,
+            _ => {}
+        }
+        let files = [&config.snapshot.file].into_iter().chain(&config.gate.file);
+        if files.into_iter().any(|file| file.file_name().is_none()) {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
         }
         Ok(config)

@@ -10,12 +10,17 @@
 //! The root stamps the destination over whatever the client sent, and removes a client's own certificate header; the leaf
 //! can be reached by no request without that stamp, and the stamp leads through the gate only.
 
+pub mod kv;
+mod output;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
     config::{ClientCertificate, GateConfig},
     sync::{Middleware, Route, RouterSpec, Server},
 };
+
+pub use self::output::Output;
 
 /// The header by which Traefik tells the plugin, and the leaves, which service a request is for.
 const DESTINATION_HEADER: &str = "X-Portcullis-Destination";

@@ -1,9 +1,11 @@
-//! Writes the gate's file behind the changes: at once where nothing was written lately, and otherwise as often as Traefik
+//! Writes the gate's routers behind the changes: at once where nothing was written lately, and otherwise as often as Traefik
 //! looks. Consul never waits for it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,10 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    config::GateConfig,
-    gate,
-    publish::{self, PublishError},
-    sync::{Note, Registration, Route, RouteTable},
+    gate::Output,
+    publish::PublishError,
+    sync::{Foreign, Note, Registration, Route, RouteTable, foreign::without_rivals},
 };
 
 /// Between two writes at least this long, and so many times what the last one took, so that writing the routes of many
@@ -31,9 +32,16 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The routes of all services, shared by who changes them and who writes them.
 #[derive(Clone, Debug)]
 pub struct Table {
-    routes: Arc<Mutex<RouteTable>>,
+    routes: Arc<Mutex<Routes>>,
     /// Rings at each change; `true` once the routes are whole.
     bell: Arc<watch::Sender<bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    ours: RouteTable,
+    /// Those of services that others registered under names that are not ours.
+    others: Vec<Arc<Route>>,
 }
 
 /// A file as it was left: device, inode, length, time of change.
@@ -49,7 +57,7 @@ impl Table {
 
     /// See [`RouteTable::set`].
     pub fn set(&self, name: &str, instances: &[&Registration]) -> bool {
-        let differs = self.lock().set(name, instances);
+        let differs = self.lock().ours.set(name, instances);
         if differs {
             self.bell.send_modify(|_| {});
         }
@@ -68,15 +76,39 @@ impl Table {
 
     /// Why services have no route.
     pub fn notes(&self) -> Vec<Note> {
-        self.lock().notes().cloned().collect()
+        self.lock().ours.notes().cloned().collect()
     }
 
     /// Every route that may be used, sorted by destination.
     pub fn routes(&self) -> Vec<Arc<Route>> {
-        self.lock().routes()
+        let routes = self.lock();
+        let mut all = routes.ours.routes();
+        all.extend(routes.others.iter().cloned());
+        all.sort_by(|a, b| a.destination.cmp(&b.destination));
+        all
     }
 
-    fn lock(&self) -> MutexGuard<'_, RouteTable> {
+    /// See [`RouteTable::take_reclaimed`].
+    pub fn take_reclaimed(&self) -> bool {
+        self.lock().ours.take_reclaimed()
+    }
+
+    /// Puts the routes of others beside ours, as far as ours let them. Returns why some have none.
+    pub fn join(&self, foreign: &Foreign) -> Vec<Note> {
+        let mut routes = self.lock();
+        let (theirs, mut notes) = foreign.apart(|name| routes.ours.has_spelling(name));
+        let ours = routes.ours.routes();
+        let (kept, more) = without_rivals(theirs, ours.iter().map(AsRef::as_ref));
+        notes.extend(more);
+        let others: Vec<_> = kept.into_iter().map(Arc::new).collect();
+        if routes.others != others {
+            routes.others = others;
+            self.bell.send_modify(|_| {});
+        }
+        notes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
         // A panic in it would be a fault of ours; what it holds is still the best that is known.
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,16 +120,19 @@ impl Default for Table {
     }
 }
 
-/// Keeps the file in step with the routes, once they are whole, until it is dropped.
-pub async fn follow(table: Table, config: GateConfig) {
-    let (mut bell, config) = (table.bell.subscribe(), Arc::new(config));
+/// Keeps what is written in step with the routes, once they are whole, until it is dropped.
+pub async fn follow(table: Table, output: Arc<Output>) {
+    let (mut bell, mut unfit) = (table.bell.subscribe(), BTreeSet::new());
     // The table is ours as well, so there is always somebody who could ring.
     let _ = bell.wait_for(|is_whole| *is_whole).await;
     loop {
         bell.borrow_and_update();
         let start = Instant::now();
-        let mark = match write(&table, &config).await {
-            Ok(mark) => mark,
+        let mark = match write(&table, &output).await {
+            Ok((mark, notes)) => {
+                say(&notes, &mut unfit);
+                mark
+            }
             Err(error) => {
                 tracing::error!(%error, "the gate's file cannot be written; the last one stays in force");
                 None
@@ -105,27 +140,35 @@ pub async fn follow(table: Table, config: GateConfig) {
         };
         sleep(PERIOD.max(start.elapsed() * PERIOD_PER_WRITE)).await;
         while timeout(LOOK, bell.changed()).await.is_err() {
-            if mark.is_none() || self::mark(&config) != mark {
+            if output.file().is_some_and(|file| mark.is_none() || self::mark(file) != mark) {
                 break;
             }
         }
     }
 }
 
-async fn write(table: &Table, config: &Arc<GateConfig>) -> Result<Option<Mark>, PublishError> {
-    let (routes, config) = (table.routes(), Arc::clone(config));
+/// Writes what differs. Returns the file as it is then, and why some routes cannot be written.
+async fn write(table: &Table, output: &Arc<Output>) -> Result<(Option<Mark>, Vec<Note>), PublishError> {
+    let (routes, output) = (table.routes(), Arc::clone(output));
     let written = spawn_blocking(move || {
-        let text = gate::render(routes.iter().map(AsRef::as_ref), &config);
-        if publish::text(&config.file, &text)? {
+        let (routes, notes) = output.fit(routes);
+        if output.write(&routes)? {
             tracing::info!(services = routes.len(), "gate written");
         }
-        Ok(mark(&config))
+        Ok((output.file().and_then(mark), notes))
     });
     // A panic in it was printed, and is tried again.
-    written.await.unwrap_or(Ok(None))
+    written.await.unwrap_or_else(|_| Ok((None, Vec::new())))
 }
 
-fn mark(config: &GateConfig) -> Option<Mark> {
-    let file = fs::metadata(&config.file).ok()?;
+/// Each note once, for as long as it stands.
+fn say(notes: &[Note], said: &mut BTreeSet<String>) {
+    let lines: BTreeSet<_> = notes.iter().map(ToString::to_string).collect();
+    lines.difference(said).for_each(|line| tracing::error!("{line}"));
+    *said = lines;
+}
+
+fn mark(file: &Path) -> Option<Mark> {
+    let file = fs::metadata(file).ok()?;
     Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
 }

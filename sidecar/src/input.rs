@@ -9,7 +9,11 @@ use k8s_openapi::api::{
 };
 use tokio::sync::mpsc;
 
-use crate::kube::{Cluster, ObjectKey};
+use crate::{
+    consul::Catalog,
+    external::External,
+    kube::{Cluster, ObjectKey},
+};
 
 /// Where sources send. Bounded: a source that is faster than the daemon waits.
 pub type Inputs = mpsc::Sender<Input>;
@@ -22,6 +26,10 @@ pub const WAITING: usize = 1024;
 pub enum Input {
     /// About the Kubernetes cluster of this `clusterName`.
     Cluster(String, Said),
+    /// About what others have registered in Consul.
+    Catalog(Catalog),
+    /// About external services.
+    External(External),
 }
 
 /// What a source of Kubernetes objects says about its cluster.

@@ -3,6 +3,8 @@
 //! ```text
 //!  manifests ──► kube::Cluster ──► sync::desired ──► registrations ──► sync::routes ──► gate ──► Traefik's file
 //!                                                   └─────────► consul ──────────► Consul's catalog
+//!  what others registered ─► consul::catalog ─┐        ▲
+//!  external services ─► external ─────────────┴─► others, joined by sync::foreign
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
@@ -14,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod documents;
+pub mod external;
 pub mod gate;
 pub mod gate_writer;
 pub mod http;
@@ -21,6 +24,7 @@ pub mod input;
 pub mod kube;
 pub mod limits;
 pub mod numbers;
+pub mod others;
 pub mod policy;
 pub mod publish;
 pub mod run;

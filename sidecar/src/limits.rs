@@ -42,7 +42,7 @@ use self::{
     message::{Amount, Usage},
     metrics::{Numbers, Others, lock},
 };
-use crate::http::Endpoint;
+use crate::{http::Endpoint, others};
 
 pub use self::{folder::StateFolder, follow::Follower, names::Names};
 
@@ -76,6 +76,7 @@ impl Limits {
         metrics: Option<&MetricsConfig>,
         names: Arc<Names>,
         sync: crate::numbers::Numbers,
+        beside: Option<others::Numbers>,
     ) -> io::Result<Self> {
         let folder = limits.map(|limits| StateFolder::new(&limits.state));
         let beating = folder.clone().map(Beating::start).transpose()?;
@@ -91,6 +92,7 @@ impl Limits {
         });
         let numbers = Arc::new(Numbers {
             names,
+            beside,
             follower: folder.map(|folder| Mutex::new(Follower::new(folder))),
             admitted: Mutex::default(),
             clock: beating.as_ref().map(|beating| beating.seen().clone()),

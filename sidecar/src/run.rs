@@ -10,12 +10,16 @@ use portcullis_policy::{Policy, Severity};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc},
+    task::JoinHandle,
 };
 
 use crate::{
     config::Config,
+    consul::{Scope, catalog::Watcher},
+    external,
+    gate::Output,
     gate_writer::{self, Table},
-    input,
+    input::{self, Inputs},
     kube::{directory, follow::follow},
     limits::{Limits, Names},
     numbers::Numbers,
@@ -45,14 +49,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let names = Arc::new(Names::default());
     let numbers = Numbers::default();
-    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers.clone())
+    let (output, routes) = (Arc::new(Output::start(&config)?), Table::new());
+    let mut services = Services::start(&config, routes.clone(), numbers.clone())?;
+    let beside = (config.consul.is_some() || config.external.is_some()).then(|| services.others().numbers().clone());
+    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers, beside)
         .context("starting what belongs to limits and metrics")?;
-    let routes = Table::new();
-    let mut services = Services::start(config.clusters_options(), config.consul.as_ref(), routes.clone(), numbers)?;
-    config.clusters.iter().for_each(|cluster| services.speak(cluster));
     let (inputs, mut said) = mpsc::channel(input::WAITING);
+    let mut tasks = further(&config, &services, &inputs)?;
     tracing::info!(policy = %config.policy.directory.display(), "watching");
-    let mut tasks = vec![tokio::spawn(gate_writer::follow(routes, config.gate.clone()))];
+    tasks.push(tokio::spawn(gate_writer::follow(routes, Arc::clone(&output))));
     if let Some(manifests) = &config.manifests {
         tracing::info!(manifests = %manifests.display(), "watching");
         let follow = directory::follow(manifests.clone(), config.sync.cluster_name.clone(), inputs.clone());
@@ -71,11 +76,35 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    for task in tasks {
+        task.abort();
+        // It was told to.
+        let _ = task.await;
+    }
     services.stop().await;
+    if let Some(output) = Arc::into_inner(output) {
+        output.stop().await;
+    }
     drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");
     Ok(())
+}
+
+/// The sources beside Kubernetes: what others registered in Consul, and external services.
+fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Result<Vec<JoinHandle<()>>> {
+    let mut sources = Vec::new();
+    if let Some(consul) = config.consul.as_ref().filter(|_| config.catalog.watch) {
+        let watcher =
+            Watcher::new(consul, &config.catalog, config.clusters_options().iter().map(Scope::new).collect())?;
+        sources.push(tokio::spawn(watcher.follow(inputs.clone())));
+    }
+    if let Some(external) = &config.external {
+        let (leads, inputs) = (services.others().leads(), inputs.clone());
+        let (source, found) = external::Source::new(external.clone(), config.sync.clone(), leads, inputs)
+            .context("preparing to probe external services")?;
+        sources.push(tokio::spawn(source.follow(found)));
+    }
+    Ok(sources)
 }
 
 // === impl Policies ===

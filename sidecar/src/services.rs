@@ -22,12 +22,14 @@ use tokio::{
 };
 
 use crate::{
-    consul::{ConsulConfig, ConsulError, Follower, Source},
+    config::Config,
+    consul::{ConsulError, Follower, Source},
     gate_writer::Table,
     input::{self, Input, Said},
-    kube::{ClusterConfig, events::Events},
+    kube::events::Events,
     numbers::{Counts, Numbers},
-    sync::{Changed, Note, Severity, SyncOptions, World},
+    others::Others,
+    sync::{Changed, Note, Registration, Severity, SyncOptions, World},
 };
 
 /// How long a source may be broken before removals wait (G3).
@@ -37,6 +39,8 @@ pub const GRACE: Duration = Duration::from_secs(30);
 pub struct Services {
     /// By `clusterName`.
     clusters: BTreeMap<String, Known>,
+    /// What others have registered, and external services.
+    others: Others,
     routes: Table,
     /// Whether something else is to be said.
     has_news: bool,
@@ -67,27 +71,24 @@ struct Known {
 impl Services {
     /// Nothing is known and nothing is written before the sources have spoken. Every cluster has options of its own and, with
     /// `consul`, a follower of its own: they share neither lock nor brake.
-    pub fn start(
-        clusters: impl IntoIterator<Item = SyncOptions>,
-        consul: Option<&ConsulConfig>,
-        routes: Table,
-        numbers: Numbers,
-    ) -> Result<Self, ConsulError> {
+    pub fn start(config: &Config, routes: Table, numbers: Numbers) -> Result<Self, ConsulError> {
         let mut all = BTreeMap::new();
-        for options in clusters {
-            let consul = consul.map(|consul| Follower::start(consul, &options)).transpose()?;
+        for options in config.clusters_options() {
+            let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
             let name = options.cluster_name.clone();
             numbers.add(&name, consul.as_ref().map(|consul| consul.status().clone()));
-            all.insert(name, Known::new(options, consul));
+            let mut known = Known::new(options, consul);
+            let source = config.clusters.iter().find(|cluster| cluster.events && cluster.name == name);
+            known.events = source.map(|source| Events::start(source, known.consul.as_ref().map(Follower::leads)));
+            all.insert(name, known);
         }
-        Ok(Self { clusters: all, routes, has_news: true, said: BTreeSet::new(), numbers })
+        let others = Others::start(config)?;
+        Ok(Self { clusters: all, others, routes, has_news: true, said: BTreeSet::new(), numbers })
     }
 
-    /// From now on what is wrong with a Service of this cluster is told on it, if that is wanted.
-    pub fn speak(&mut self, cluster: &ClusterConfig) {
-        if let Some(known) = self.clusters.get_mut(&cluster.name).filter(|_| cluster.events) {
-            known.events = Some(Events::start(cluster, known.consul.as_ref().map(Follower::leads)));
-        }
+    /// What is known beside Kubernetes.
+    pub fn others(&self) -> &Others {
+        &self.others
     }
 
     /// Takes what a source says. Nothing is told to anybody before [`Self::tell`].
@@ -101,6 +102,16 @@ impl Services {
                 self.has_news |= changed.notes || !is_change;
                 self.route(&changed.names);
             }
+            Input::Catalog(said) => {
+                let names = self.others.take_catalog(said);
+                self.has_news = true;
+                self.route(&names);
+            }
+            Input::External(said) => {
+                let names = self.others.take_external(said);
+                self.has_news = true;
+                self.route(&names);
+            }
         }
     }
 
@@ -110,8 +121,9 @@ impl Services {
         for known in self.clusters.values_mut() {
             known.tell(now);
         }
+        self.has_news |= self.others.join(&self.routes);
         // Half of the routes would be an outage for the other half.
-        if self.clusters.values().all(|known| known.is_whole) {
+        if self.clusters.values().all(|known| known.is_whole) && self.others.is_known() {
             self.routes.release();
         }
         if std::mem::take(&mut self.has_news) {
@@ -143,17 +155,20 @@ impl Services {
 
     /// Ends what keeps Consul in step, and gives back its locks.
     pub async fn stop(self) {
+        self.others.stop().await;
         for consul in self.clusters.into_values().filter_map(|known| known.consul) {
             consul.stop().await;
         }
     }
 
-    /// The routes of these Consul names, from all clusters.
+    /// The routes of these Consul names, from all clusters and from whoever else registers under them.
     fn route(&mut self, names: &BTreeSet<Arc<str>>) {
         for name in names {
             let groups = self.clusters.values().filter_map(|known| known.world.group(name));
-            let registrations: Vec<_> = groups.flat_map(|group| group.registrations()).collect();
-            self.has_news |= self.routes.set(name, &registrations.iter().collect::<Vec<_>>());
+            let mut ours: Vec<Registration> = groups.flat_map(|group| group.registrations()).collect();
+            ours.extend(self.others.external(name));
+            let beside = self.others.beside(name, &ours);
+            self.has_news |= self.routes.set(name, &ours.iter().chain(beside).collect::<Vec<_>>());
         }
     }
 
@@ -167,6 +182,8 @@ impl Services {
             }
             lines.extend(known.world.notes().map(line));
         }
+        lines.extend(self.others.broken().map(|line| (Severity::Error, line)));
+        lines.extend(self.others.notes().cloned().map(line));
         lines.extend(self.routes.notes().into_iter().map(line));
         for (severity, text) in lines.difference(&self.said) {
             match severity {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use portcullis::{
     consul::{
-        Live, Scope, diff,
+        Live, Origin, Scope, diff,
         live::{LiveCheck, LiveNode, LiveService},
         transactions::transactions,
     },
@@ -141,7 +141,8 @@ fn live(case: &Case) -> Live {
 }
 
 fn run(case: &Case) -> Vec<String> {
-    let scope = Scope { cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true };
+    let scope =
+        Scope { origin: Origin::Kubernetes, cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true };
     let wanted: Vec<_> = repeated(&case.wanted, case.repeat).iter().map(Instance::registration).collect();
     let found = diff(&wanted, &live(case), &scope);
     let nodes = found.nodes.iter().chain(&found.empty_nodes).map(ToString::to_string);

@@ -11,7 +11,8 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
-    consul::{self, Client, ConsulConfig, Scope, Source, Wanted},
+    consul::{self, Client, ConsulConfig, Origin, Scope, Source, Wanted},
+    external,
     kube::Cluster,
     sources::SourceErrors,
     sync::{Desired, Note, Reason, Registration, Severity, SyncOptions, desired, routes},
@@ -42,8 +43,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut options = config.as_ref().map(|config| config.sync.clone()).unwrap_or_default();
     apply(&mut options, &args.set)?;
     let clusters = match (&args.manifests, &config) {
-        (Some(manifests), _) => vec![(options, Cluster::load_directory(manifests).map_err(SourceErrors)?)],
-        (None, Some(config)) => super::clusters::read(&Config { sync: options, ..config.clone() })?,
+        (Some(manifests), _) => vec![(options.clone(), Cluster::load_directory(manifests).map_err(SourceErrors)?)],
+        (None, Some(config)) => super::clusters::read(&Config { sync: options.clone(), ..config.clone() })?,
         (None, None) => anyhow::bail!("one of --config and --manifests is needed"),
     };
     let (mut all, mut notes, mut why, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -55,13 +56,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
         wanted.push((Scope::new(&options), Wanted { registrations, source_is_empty }));
     }
+    if let Some(external) = config.as_ref().and_then(|config| config.external.as_ref()) {
+        let external::Desired { registrations, notes: said, .. } = external::of(external, &options)?;
+        all.extend(registrations.clone());
+        notes.extend(said);
+        let source_is_empty = registrations.is_empty();
+        wanted.push((Scope::external(&external.name), Wanted { registrations, source_is_empty }));
+    }
     // Conflicts between services are seen only when the gate's routes are made.
     let (_, conflicts) = routes(&all);
     let mut outcome = report_notes(notes.iter().chain(&conflicts));
     if args.diff {
         let consul = config.and_then(|config| config.consul).unwrap_or_default();
-        for (scope, wanted) in &wanted {
-            outcome = outcome.and(compare(&consul, scope, wanted)?);
+        for (scope, wanted) in wanted {
+            outcome = outcome.and(compare(&consul, &scope, wanted)?);
         }
         return Ok(outcome);
     }
@@ -96,11 +104,21 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
 }
 
 /// One line a change; holds if there is none.
-fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Result<Outcome> {
+fn compare(config: &ConsulConfig, scope: &Scope, mut wanted: Wanted) -> anyhow::Result<Outcome> {
     let client = Client::new(config)?;
     let nodes = wanted.registrations.iter().map(|registration| registration.node.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let live = runtime.block_on(consul::read::live(&client, scope, nodes))?;
+    if scope.origin == Origin::External {
+        // Nothing is probed here.
+        for registration in &mut wanted.registrations {
+            let node = live.nodes.get(&registration.node);
+            if let Some(found) = node.and_then(|node| node.checks.get(registration.check.check_id.as_str())) {
+                let check = &mut registration.check;
+                (check.status, check.output) = (found.status.to_string(), found.output.to_string());
+            }
+        }
+    }
     let difference = consul::diff(&wanted.registrations, &live, scope);
     let source = Source { is_empty: wanted.source_is_empty, is_broken: false };
     if let Some(hold) = consul::brake(&difference, || live.n_owned(scope), source, config.max_removal_percent) {

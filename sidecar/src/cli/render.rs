@@ -8,7 +8,7 @@ use std::{
 use clap::Parser;
 
 use super::Outcome;
-use crate::{config::Config, gate, sync};
+use crate::{config::Config, external, gate, sync};
 
 /// Options of `portcullis render`.
 #[derive(Debug, Parser)]
@@ -28,6 +28,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         let desired = sync::desired(&cluster, &options);
         registrations.extend(desired.registrations);
         notes.extend(desired.notes);
+    }
+    if let Some(external) = &config.external {
+        let external::Desired { registrations: more, notes: said, .. } = external::of(external, &config.sync)?;
+        registrations.extend(more);
+        notes.extend(said);
     }
     let (routes, conflicts) = sync::routes(&registrations);
     let holds = super::plan::report_notes(notes.iter().chain(&conflicts));

@@ -22,7 +22,7 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_ERROR: usize = 2 << 10;
 
 /// A way to one Consul.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     base: reqwest::Url,

@@ -244,7 +244,11 @@ fn updated(
     texts: &mut Texts,
 ) -> Option<InstanceChange> {
     let service = wanted_service(registration, present.modify_index, texts);
-    let check = wanted_check(registration, &service.id, texts);
+    let mut check = wanted_check(registration, &service.id, texts);
+    if let (Some(_), Some(found)) = (&check.definition, node.checks.get(&check.check_id)) {
+        // Whoever probes it writes these.
+        (check.status, check.output) = (found.status.clone(), found.output.clone());
+    }
     let mut parts: Vec<_> = [
         ("name", service.service != present.service),
         ("tags", service.tags != present.tags),
@@ -294,6 +298,7 @@ pub(super) fn wanted_check(registration: &Registration, id: &Text, texts: &mut T
         output: check.output.as_str().into(),
         service_id: if check.service_id == **id { Arc::clone(id) } else { check.service_id.as_str().into() },
         service_name: texts.text(&registration.service.service),
+        definition: check.definition.clone(),
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{client::Client, error::ConsulError, live::Scope};
-use crate::sync::CLUSTER_MARK;
 
 /// Between two looks at least this long, since our own writes show up too; and this many times what the last read took, so
 /// that reading a large catalog never becomes the main thing that we do.
@@ -46,7 +45,7 @@ impl Drift {
     pub(super) fn new(scope: &Scope) -> Self {
         let node = &scope.node;
         let query = |path: String, filter: &str| {
-            let mark = scope.per_node.then(|| ("node-meta", format!("{CLUSTER_MARK}:{}", scope.cluster)));
+            let mark = scope.per_node.then(|| ("node-meta", scope.node_mark()));
             let parameters = mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect();
             Query { path, parameters, index: 0 }
         };

@@ -24,7 +24,7 @@ use super::{
     error::ConsulError,
     heartbeat,
     known::Known,
-    live::Scope,
+    live::{Origin, Scope},
     lock,
     operation::Operation,
     progress::{self, Progress},
@@ -91,13 +91,18 @@ enum Passed {
 impl Follower {
     /// Starts it. Nothing is asked of Consul before something is wanted.
     pub fn start(config: &ConsulConfig, options: &SyncOptions) -> Result<Self, ConsulError> {
+        Self::start_in(config, Scope::new(options))
+    }
+
+    /// The same for another part of the catalog.
+    pub fn start_in(config: &ConsulConfig, scope: Scope) -> Result<Self, ConsulError> {
         let client = Arc::new(Client::new(config)?);
         let (inbox, status) = (Arc::<Inbox>::default(), status::Shared::default());
         let (sender, bell) = watch::channel(false);
         let (leads, is_leader) = watch::channel(false);
         let task = Task {
             client,
-            scope: Scope::new(options),
+            scope,
             config: config.clone(),
             inbox: Arc::clone(&inbox),
             bell,
@@ -160,14 +165,17 @@ impl Task {
     }
 
     async fn forever(&mut self) {
-        // Fails only when everything is over, which `run` sees as well.
-        let _ = self.bell.wait_for(|rang| *rang).await;
+        if self.scope.origin == Origin::Kubernetes {
+            // Fails only when everything is over, which `run` sees as well.
+            let _ = self.bell.wait_for(|rang| *rang).await;
+        }
         loop {
             if self.config.dry_run {
+                self.leads.send_replace(true);
                 tracing::info!("dry run: nothing is written to Consul");
                 self.work(None).await;
             }
-            match lock::acquire(&self.client, &self.scope.cluster).await {
+            match lock::acquire(&self.client, &self.scope.lock()).await {
                 Ok(fence) => {
                     self.said.no_fault();
                     self.lead(fence).await;
@@ -206,6 +214,8 @@ impl Task {
     async fn work(&mut self, fence: Option<&Fence>) {
         let (mut known, mut drift) = (None, Drift::new(&self.scope));
         let (client, mut bell) = (Arc::clone(&self.client), self.bell.clone());
+        // The leader alone probes external services, so it leads before it knows what it wants.
+        let _ = bell.wait_for(|rang| *rang).await;
         loop {
             bell.borrow_and_update();
             self.book.take(&self.inbox);
@@ -402,13 +412,13 @@ impl Task {
         if !hold.can_be_released() {
             return Ok(Err(format!("{hold}: nothing is removed until it can")));
         }
-        let (key, removals) = (lock::key(&self.scope.cluster, "allow-removal"), hold.removals());
+        let (key, removals) = (lock::key(&self.scope.lock(), "allow-removal"), hold.removals());
         let path = format!("/v1/kv/{key}");
         let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
         if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {
             return Ok(Err(format!("{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}")));
         }
-        match self.client.txn(fence, &[Operation::DeleteKey { key }]).await {
+        match self.client.txn(fence, &[Operation::DeleteKey { key, modify_index: None }]).await {
             Ok(_) => {
                 tracing::warn!(removals, "removals that waited are let through");
                 Ok(Ok(()))

@@ -76,6 +76,7 @@ impl Index {
                 | Operation::SetNode { .. }
                 | Operation::SetCheck { .. }
                 | Operation::DeleteCheck { .. }
+                | Operation::SetKey { .. }
                 | Operation::DeleteKey { .. } => {}
             }
         }

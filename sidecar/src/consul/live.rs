@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 
 use super::operation::Operation;
-use crate::sync::{CLUSTER_MARK, ConsulNodes, SOURCE_MARK, SyncOptions};
+use crate::sync::{CLUSTER_MARK, ConsulNodes, Definition, EXTERNAL_MARK, EXTERNAL_SOURCE, SOURCE_MARK, SyncOptions};
 
 /// The check that every member of Consul's gossip has: such a node belongs to an agent, which removes what it does not know.
 const AGENT_CHECK: &str = "serfHealth";
@@ -30,12 +30,23 @@ pub struct Meta(Box<str>);
 /// Which part of the catalog is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// The Kubernetes cluster: the mark in the meta of our instances.
+    /// Where the instances come from, which decides the marks in their meta.
+    pub origin: Origin,
+    /// The Kubernetes cluster, or the name of the external services: the mark in the meta of our instances.
     pub cluster: String,
     /// The synthetic Consul node.
     pub node: String,
     /// Whether there may be Consul nodes of our own beside it.
     pub per_node: bool,
+}
+
+/// What our instances are registered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Services of a Kubernetes cluster.
+    Kubernetes,
+    /// External services, from files.
+    External,
 }
 
 /// The nodes that were looked at, by name. A node that was looked at and does not exist is not in it.
@@ -123,6 +134,9 @@ pub struct LiveCheck {
     pub service_id: Text,
     /// The instance's name when the check was written.
     pub service_name: Text,
+    /// What others shall probe, if anything.
+    #[serde(deserialize_with = "definition")]
+    pub definition: Option<Definition>,
 }
 
 /// Go writes empty lists and maps as `null`.
@@ -184,26 +198,51 @@ impl<'de> Deserialize<'de> for Meta {
     }
 }
 
+/// Consul writes an empty one where there is none.
+fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Definition>, D::Error> {
+    let found: Option<Definition> = Option::deserialize(deserializer)?;
+    Ok(found.filter(|it| *it != Definition::default()))
+}
+
 // === impl Scope ===
 
 impl Scope {
     /// What these options make ours.
     pub fn new(options: &SyncOptions) -> Self {
         Self {
+            origin: Origin::Kubernetes,
             cluster: options.cluster_name.clone(),
             node: options.consul_node_name.clone(),
             per_node: options.consul_nodes == ConsulNodes::PerNode,
         }
     }
 
+    /// The external services of this name: each on a node of its own making, `external-<name>-<node>`.
+    pub fn external(name: &str) -> Self {
+        Self { origin: Origin::External, cluster: name.to_owned(), node: "external".to_owned(), per_node: true }
+    }
+
+    /// Where the lock and the permissions are, below `portcullis/sync/`. No name of a cluster holds the slash.
+    pub fn lock(&self) -> String {
+        match self.origin {
+            Origin::Kubernetes => self.cluster.clone(),
+            Origin::External => format!("external/{}", self.cluster),
+        }
+    }
+
+    /// The pair in a node's meta by which Consul finds our own nodes, as its `node-meta` takes it.
+    pub fn node_mark(&self) -> String {
+        format!("{}:{}", self.origin.marks().1, self.cluster)
+    }
+
     /// Whether an instance carries our marks; its node must be ours as well ([`Self::may_carry`]).
     pub fn owns(&self, service: &LiveService) -> bool {
-        self.is_marked(&service.meta.pairs())
+        self.marks(&service.meta.pairs())
     }
 
     /// Whether a node was made for our cluster alone.
     pub fn owns_node(&self, name: &str, node: &LiveNode) -> bool {
-        name != self.node && name.starts_with(&self.own_nodes()) && self.is_marked(&node.meta)
+        name != self.node && name.starts_with(&self.own_nodes()) && self.marks(&node.meta)
     }
 
     /// Whether a node may carry our instances: the synthetic one, which other clusters may share, or one of our own.
@@ -216,9 +255,23 @@ impl Scope {
         format!("{}-{}-", self.node, self.cluster)
     }
 
-    fn is_marked(&self, meta: &BTreeMap<String, String>) -> bool {
+    /// Whether the meta of an instance or a node bears our marks.
+    pub fn marks(&self, meta: &BTreeMap<String, String>) -> bool {
         let has = |key: &str, value: &str| meta.get(key).is_some_and(|found| found == value);
-        has(SOURCE_MARK.0, SOURCE_MARK.1) && has(CLUSTER_MARK, &self.cluster)
+        let (source, cluster) = self.origin.marks();
+        has(source.0, source.1) && has(cluster, &self.cluster)
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// The pair that says so, and the key of the cluster's mark.
+    fn marks(self) -> ((&'static str, &'static str), &'static str) {
+        match self {
+            Self::Kubernetes => (SOURCE_MARK, CLUSTER_MARK),
+            Self::External => (EXTERNAL_SOURCE, EXTERNAL_MARK),
+        }
     }
 }
 
@@ -270,7 +323,7 @@ impl Live {
                         node.checks.remove(check_id.as_str());
                     }
                 }
-                Operation::DeleteKey { .. } => {}
+                Operation::SetKey { .. } | Operation::DeleteKey { .. } => {}
             }
         }
     }

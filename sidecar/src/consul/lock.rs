@@ -41,7 +41,7 @@ struct Session {
 }
 
 /// Waits until the lock of a cluster is ours.
-pub(super) async fn acquire(client: &Client, cluster: &str) -> Result<Fence, ConsulError> {
+pub(crate) async fn acquire(client: &Client, cluster: &str) -> Result<Fence, ConsulError> {
     let (key, mut index, mut said) = (key(cluster, "lock"), 0, false);
     let path = format!("/v1/kv/{key}");
     loop {
@@ -66,7 +66,7 @@ pub(super) async fn acquire(client: &Client, cluster: &str) -> Result<Fence, Con
 }
 
 /// Keeps the session alive; returns when it is gone.
-pub(super) async fn keep(client: &Client, fence: &Fence) {
+pub(crate) async fn keep(client: &Client, fence: &Fence) {
     let path = format!("/v1/session/renew/{}", fence.session);
     loop {
         let pause = match client.put::<Vec<Session>>(&path, &[], Vec::new()).await {
@@ -82,7 +82,7 @@ pub(super) async fn keep(client: &Client, fence: &Fence) {
 }
 
 /// Gives the lock back at once. If that fails, the session ends by itself.
-pub(super) async fn release(client: &Client, fence: &Fence) {
+pub(crate) async fn release(client: &Client, fence: &Fence) {
     let path = format!("/v1/session/destroy/{}", fence.session);
     if let Err(error) = client.put::<bool>(&path, &[], Vec::new()).await {
         tracing::debug!(%error, "the session was not ended, it will time out");

@@ -9,6 +9,7 @@
 //! Only Community Edition's fields are sent; a namespace or a partition would be refused.
 
 pub mod brake;
+pub mod catalog;
 pub mod client;
 pub mod config;
 pub mod diff;
@@ -18,7 +19,7 @@ pub mod follow;
 mod heartbeat;
 mod known;
 pub mod live;
-mod lock;
+pub(crate) mod lock;
 pub mod operation;
 mod progress;
 #[cfg(test)]
@@ -30,10 +31,11 @@ mod told;
 pub mod transactions;
 
 pub use brake::brake;
+pub use catalog::{Catalog, CatalogConfig};
 pub use client::Client;
 pub use config::ConsulConfig;
 pub use diff::{Difference, diff};
 pub use error::ConsulError;
 pub use follow::Follower;
-pub use live::{Live, Scope};
+pub use live::{Live, Origin, Scope};
 pub use told::{Source, Wanted};

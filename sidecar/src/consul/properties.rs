@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{
     diff::{Difference, InstanceChange, Kind, diff, wanted_check, wanted_service},
     known::Known,
-    live::{Live, LiveCheck, LiveNode, LiveService, Meta, Scope, Texts},
+    live::{Live, LiveCheck, LiveNode, LiveService, Meta, Origin, Scope, Texts},
     operation::Operation,
     told::{Book, Inbox, Source, Wanted},
     transactions::transactions,
@@ -19,7 +19,7 @@ const NAMES: [&str; 3] = ["web", "db", "api"];
 const OWNERS: [Option<&str>; 4] = [Some("east"), Some("east"), Some("west"), None];
 
 fn scope() -> Scope {
-    Scope { cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true }
+    Scope { origin: Origin::Kubernetes, cluster: "east".to_owned(), node: "k8s-sync".to_owned(), per_node: true }
 }
 
 fn marks(owner: Option<&str>) -> BTreeMap<String, String> {
@@ -62,6 +62,7 @@ fn registration(node: &str, id: u8, (name, variant, ready): Look) -> Registratio
             output: String::new(),
             service_id: id,
             node: node.to_owned(),
+            definition: None,
         },
     }
 }

@@ -9,7 +9,6 @@ use super::{
     error::ConsulError,
     live::{Live, LiveCheck, LiveNode, LiveService, Scope},
 };
-use crate::sync::CLUSTER_MARK;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -30,7 +29,7 @@ struct NodeName {
 pub async fn live(client: &Client, scope: &Scope, wanted: BTreeSet<String>) -> Result<Live, ConsulError> {
     let mut names = wanted;
     names.insert(scope.node.clone());
-    let mark = format!("{CLUSTER_MARK}:{}", scope.cluster);
+    let mark = scope.node_mark();
     let marked = client.get::<Vec<NodeName>>("/v1/catalog/nodes", &[("node-meta", &mark)]).await?;
     let own = scope.own_nodes();
     names.extend(marked.value.into_iter().flatten().map(|it| it.node).filter(|name| name.starts_with(&own)));

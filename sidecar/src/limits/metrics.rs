@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::{beat, exchange::Exchange, follow::Follower, link::Health, names::Names};
-use crate::http::Report;
+use crate::{http::Report, others};
 
 /// Most limits with a series of their own; what is counted under later ones is in [`OTHER`].
 const MAX_LIMITS: usize = 1000;
@@ -24,6 +24,8 @@ const OTHER: &str = "other";
 
 /// Everything that has a number.
 pub(super) struct Numbers {
+    /// Numbers that have nothing to do with limits.
+    pub(super) beside: Option<others::Numbers>,
     /// Whose names the labels are.
     pub(super) names: Arc<Names>,
     /// The logs, where there is a state folder.
@@ -89,6 +91,9 @@ impl Report for Arc<Numbers> {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(Numbered(self.clone())));
         registry.register_collector(Box::new(self.sync.clone()));
+        if let Some(beside) = &self.beside {
+            registry.register_collector(Box::new(beside.clone()));
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = text::encode(&mut text, &registry);
@@ -237,6 +242,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = crate::limits::folder::StateFolder::new(state.path());
         Arc::new(Numbers {
+            beside: None,
             names: Arc::default(),
             follower: Some(Mutex::new(Follower::new(folder))),
             admitted: Mutex::new(admitted),

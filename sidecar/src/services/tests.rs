@@ -25,14 +25,13 @@ fn cluster(names: &[&str]) -> Cluster {
     Cluster::from_manifests([Manifests::from_values("test", all).unwrap()]).unwrap()
 }
 
-fn options(name: &str) -> SyncOptions {
-    SyncOptions { cluster_name: name.to_owned(), ..SyncOptions::default() }
-}
-
 fn start() -> (Services, Table, Numbers) {
     let (table, numbers) = (Table::new(), Numbers::default());
-    let services = Services::start([options("east"), options("west")], None, table.clone(), numbers.clone());
-    (services.unwrap(), table, numbers)
+    let clusters = ["east", "west"].map(|name| json!({"name": name, "events": false}));
+    let config = json!({"clusters": clusters, "policy": {"directory": "policy"}, "snapshot": {"file": "snapshot"},
+        "gate": {"file": "gate.yml"}});
+    let config = serde_json::from_value(config).unwrap();
+    (Services::start(&config, table.clone(), numbers.clone()).unwrap(), table, numbers)
 }
 
 fn whole(services: &mut Services, name: &str, objects: &[&str]) {
@@ -76,7 +75,7 @@ fn a_broken_cluster_keeps_its_routes_and_everybody_else_s() {
 
 #[tokio::test(start_paused = true)]
 async fn removals_wait_from_the_end_of_the_grace_until_the_source_can_be_read() {
-    let mut known = Known::new(options("east"), None);
+    let mut known = Known::new(SyncOptions::default(), None);
     known.take(Said::Whole(Box::new(cluster(&["web"]))));
     let broken = || Said::Broken(vec!["no answer".to_owned()]);
     let start = Instant::now();

@@ -51,6 +51,19 @@ pub(super) fn apply(
     notes: &mut Notes,
 ) -> Vec<Tag> {
     let exposure = exposure(subject, options, notes);
+    let own = |pairs: &mut Vec<Pair>, problems: &mut Problems| own::apply(subject, name, exposure, pairs, problems);
+    judge(exposure, name, options, tags, notes, own)
+}
+
+/// Whoever wrote the tags; `own` adds what stands elsewhere than in them.
+pub(super) fn judge(
+    exposure: Exposure,
+    name: &str,
+    options: &SyncOptions,
+    tags: Vec<Tag>,
+    notes: &mut Notes,
+    own: impl FnOnce(&mut Vec<Pair>, &mut Problems),
+) -> Vec<Tag> {
     let prefixes: &[&str] = match exposure {
         // A list may hold what the gate itself reads.
         Exposure::Gate | Exposure::None => &[TRAEFIK_PREFIX, GATE_PREFIX],
@@ -75,7 +88,7 @@ pub(super) fn apply(
     }
     let mut problems = Problems::default();
     let (mut pairs, plain) = translated(routing, name, options, &mut problems);
-    own::apply(subject, name, exposure, &mut pairs, &mut problems);
+    own(&mut pairs, &mut problems);
     let carries = |wanted: &str| kept.iter().chain(&plain).any(|tag| tag.text == wanted);
     if let (Some(missing), Some(pair)) = (options.required_tags.iter().find(|tag| !carries(tag)), pairs.first()) {
         let what = format!("the gateway takes only services with the tag {missing}");

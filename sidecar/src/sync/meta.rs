@@ -6,6 +6,9 @@ use super::{annotations, note::Notes, options::SyncOptions, ports, subject::Subj
 
 /// Marks (G1).
 pub(crate) const SOURCE: (&str, &str) = ("external-source", "kubernetes");
+/// The same for external services, which come from files.
+pub(crate) const EXTERNAL_SOURCE: (&str, &str) = ("external-source", "portcullis");
+pub(crate) const EXTERNAL_CLUSTER: &str = "portcullis-external";
 pub(super) const NAMESPACE: &str = "external-k8s-ns";
 pub(crate) const CLUSTER: &str = "external-k8s-cluster";
 /// Of single instances (E3).
@@ -79,7 +82,8 @@ fn refusal(key: &str, value: &str, pairs: usize) -> Option<(String, &'static str
     None
 }
 
-fn accepted_key(key: &str) -> bool {
+/// Whether Consul takes this key of a meta pair.
+pub(crate) fn accepted_key(key: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(fits)
 }

@@ -16,11 +16,12 @@ mod conflicts;
 pub mod desired;
 mod endpoints;
 mod exposure;
+pub mod foreign;
 #[cfg(test)]
 mod hostile;
 mod lean;
 mod meta;
-mod naming;
+pub(crate) mod naming;
 mod note;
 pub mod options;
 mod own;
@@ -30,6 +31,7 @@ mod properties;
 mod registration;
 pub mod routes;
 mod select;
+pub(crate) use foreign::routing_tags;
 mod subject;
 mod synced;
 mod tags;
@@ -37,9 +39,12 @@ mod world;
 
 pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
-pub(crate) use meta::{CLUSTER as CLUSTER_MARK, SOURCE as SOURCE_MARK};
+pub use foreign::{Bypass, Foreign, is_routing};
+pub(crate) use meta::{
+    CLUSTER as CLUSTER_MARK, EXTERNAL_CLUSTER as EXTERNAL_MARK, EXTERNAL_SOURCE, SOURCE as SOURCE_MARK, accepted_key,
+};
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
-pub use registration::{Check, RegisteredService, Registration, Weights};
+pub use registration::{Check, Definition, RegisteredService, Registration, Weights};
 pub use routes::{Middleware, Route, RouteTable, RouterSpec, Server, routes};
 pub use world::{Changed, Group, World};

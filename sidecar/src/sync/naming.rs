@@ -51,12 +51,17 @@ pub(super) fn service_id(cluster: &str, key: &ObjectKey, identity: Identity<'_>)
 }
 
 /// The UUID of a Consul node (version 8: our own derivation), from cluster and Consul node name (D4).
-pub(super) fn node_id(cluster: &str, node: &str) -> String {
+pub(crate) fn node_id(cluster: &str, node: &str) -> String {
     let mut bytes = digest(&["node", cluster, node]);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let part = |range: std::ops::Range<usize>| hex(&bytes[range]);
     [part(0..4), part(4..6), part(6..8), part(8..10), part(10..16)].join("-")
+}
+
+/// The same for an instance of the external services of a name: `<id>-<12 hex digits>`.
+pub(crate) fn external_id(name: &str, node: &str, id: &str) -> String {
+    format!("{id}-{}", hex(&digest(&["external", name, node, id])[..6]))
 }
 
 /// SHA-256 over the parts, each with its length before it, so that no two lists of parts read alike.

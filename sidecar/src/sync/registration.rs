@@ -64,7 +64,7 @@ pub struct Weights {
     pub warning: u16,
 }
 
-/// The readiness check of an instance: a text that we write, nobody runs it.
+/// The check of an instance: a text that we write; nobody runs it unless it has a definition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Check {
@@ -73,7 +73,7 @@ pub struct Check {
     pub check_id: String,
     /// Shown by Consul's pages.
     pub name: String,
-    /// Always `kubernetes-readiness`.
+    /// `kubernetes-readiness`, or `external`.
     #[serde(rename = "Type")]
     pub kind: String,
     /// `passing` or `critical`.
@@ -85,6 +85,25 @@ pub struct Check {
     pub service_id: String,
     /// The Consul node.
     pub node: String,
+    /// What consul-esm shall probe; then the status is its own to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Definition>,
+}
+
+/// A probe in Consul's words. Durations are as Go prints them (`1m30s`): that is how they are read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Definition {
+    /// URL that must answer 200 to 299; empty for none.
+    #[serde(rename = "HTTP", skip_serializing_if = "String::is_empty")]
+    pub http: String,
+    /// `host:port` that must take a connection; empty for none.
+    #[serde(rename = "TCP", skip_serializing_if = "String::is_empty")]
+    pub tcp: String,
+    /// From one probe to the next.
+    pub interval: String,
+    /// How long one may take.
+    pub timeout: String,
 }
 
 impl Default for Weights {

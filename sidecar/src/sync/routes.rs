@@ -22,6 +22,7 @@ mod tags;
 use chain::Place;
 pub use table::RouteTable;
 use tags::GateTags;
+pub(super) use tags::is_weight;
 
 /// Scheme of a service that names none.
 const DEFAULT_SCHEME: &str = "http";

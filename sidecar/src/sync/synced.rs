@@ -96,6 +96,7 @@ impl Synced {
                 output: format!("Kubernetes health checks {verdict} at {place}{why}"),
                 service_id: id.clone(),
                 node: consul_node.name.clone(),
+                definition: None,
             },
             id: naming::node_id(cluster, &consul_node.name),
             node: consul_node.name,

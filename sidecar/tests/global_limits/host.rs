@@ -48,7 +48,7 @@ impl Host {
         change(&mut redis);
         let limits = LimitsConfig { state: state.path().to_owned(), redis: Some(redis) };
         let metrics = MetricsConfig { listen: ([127, 0, 0, 1], 0).into() };
-        let limits = Limits::start(Some(&limits), Some(&metrics), Arc::default(), Numbers::default()).unwrap();
+        let limits = Limits::start(Some(&limits), Some(&metrics), Arc::default(), Numbers::default(), None).unwrap();
         Self { state, metrics: limits.metrics_address().unwrap(), _limits: limits }
     }
 

@@ -50,7 +50,9 @@ fn add(
     for reference in names {
         let (name, provider) = reference.split_once('@').unwrap_or((reference, "consulcatalog"));
         if provider != "consulcatalog" {
-            if provider == "file" && (RESERVED.contains(&name) || name.contains('~') || name.ends_with("-destination"))
+            // The gate's middlewares have one of these providers, whichever way Traefik reads them.
+            if matches!(provider, "file" | "consul")
+                && (RESERVED.contains(&name) || name.contains('~') || name.ends_with("-destination"))
             {
                 return Err((format!("{reference} is the gate's own"), "remove it from the list"));
             }

@@ -20,6 +20,8 @@ pub struct RouteTable {
     spellings: BTreeMap<String, BTreeSet<Arc<str>>>,
     /// Of the services whose names are spelled in one way.
     claims: Claims,
+    /// Whether names or what they claim are others than when it was last asked.
+    is_reclaimed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +74,18 @@ impl RouteTable {
             }
             self.found.insert(name, found);
         }
+        self.is_reclaimed = true;
         self.judge(touched) || differs
+    }
+
+    /// Whether there is a service of this name, spelled in lower case, however it spells it itself.
+    pub fn has_spelling(&self, lower: &str) -> bool {
+        self.spellings.contains_key(lower)
+    }
+
+    /// Whether what matters to others has changed since this was asked last: names, routers and rules.
+    pub fn take_reclaimed(&mut self) -> bool {
+        std::mem::take(&mut self.is_reclaimed)
     }
 
     /// What may be used, sorted by destination.

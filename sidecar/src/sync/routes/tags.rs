@@ -221,7 +221,7 @@ pub(super) fn weight(instance: &Registration) -> Option<u32> {
     tag.split_once('=')?.1.trim().parse().ok()
 }
 
-fn is_weight(tag: &str) -> bool {
+pub(in crate::sync) fn is_weight(tag: &str) -> bool {
     key_below(tag, GATE_PREFIX).is_some_and(|key| key.to_ascii_lowercase().ends_with(WEIGHT))
 }
 

@@ -29,6 +29,7 @@ fn instance(service: &str, address: &str, status: &str, tags: &[&str]) -> Regist
             output: String::new(),
             service_id: format!("{service}-{address}"),
             node: "k8s-sync".to_owned(),
+            definition: None,
         },
     }
 }
