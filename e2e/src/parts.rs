@@ -18,6 +18,7 @@ const TRAEFIK_VERSION: &str = "3.7.15";
 /// The same for Consul and Envoy.
 const CONSUL_VERSION: &str = "1.22.0";
 const ENVOY_VERSION: &str = "1.36.4";
+const KUBE_APISERVER_VERSION: &str = "1.36.3";
 
 /// The files of the real parts.
 #[derive(Debug, Clone)]
@@ -146,6 +147,39 @@ impl RegistryParts {
     /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
     pub fn for_test() -> Option<RegistryParts> {
         or_skip(RegistryParts::find())
+    }
+}
+
+/// The files of Kubernetes clusters, of the registry and of what stands between them.
+#[derive(Debug, Clone)]
+pub struct KubernetesParts {
+    /// The `kube-apiserver` binary.
+    pub kube_apiserver: PathBuf,
+    /// The `etcd` binary.
+    pub etcd: PathBuf,
+    /// The registry and the sidecar.
+    pub registry: RegistryParts,
+}
+
+impl KubernetesParts {
+    /// Finds all; the error names what lacks and what would supply it.
+    pub fn find() -> Result<KubernetesParts> {
+        let kube_apiserver = tool("KUBE_APISERVER", "kube-apiserver", KUBE_APISERVER_VERSION);
+        let etcd = tool("ETCD", "etcd", "debian");
+        Ok(KubernetesParts {
+            kube_apiserver: kube_apiserver
+                .context("missing: kube-apiserver (variable KUBE_APISERVER, or `cargo xtask tools`)")?,
+            etcd: etcd.context("missing: etcd (variable ETCD, or `cargo xtask tools`)")?,
+            registry: RegistryParts::find()?,
+        })
+    }
+
+    /// For a test: the parts, or `None` after a printed skip where they may be missing.
+    ///
+    /// # Panics
+    /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
+    pub fn for_test() -> Option<KubernetesParts> {
+        or_skip(KubernetesParts::find())
     }
 }
 

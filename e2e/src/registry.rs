@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::certificates::Authority;
 use crate::client::{self, Client, Connection};
 use crate::ports;
-use crate::process::{Process, Start};
+use crate::process::{Process, Start, Usage};
 
 /// How long the server may take to elect itself.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -128,6 +128,11 @@ impl Registry {
         Ok(())
     }
 
+    /// Memory and processor time of the server.
+    pub fn usage(&self) -> Result<Usage> {
+        self.process.as_ref().context("Consul was killed")?.usage()
+    }
+
     /// A connection of its own, for many reads.
     pub async fn connect(&self) -> Result<Connection> {
         Client::plain(self.http).connect("localhost").await
@@ -136,6 +141,21 @@ impl Registry {
     /// The JSON at a path of the API.
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.call("GET", path, None).await
+    }
+
+    /// The same once its index is no longer `index` (0: at once), or after some seconds; with the index.
+    pub async fn get_after(&self, path: &str, index: u64) -> Result<(Value, u64)> {
+        let body = Full::from(String::new()).map_err(|never| match never {}).boxed_unsync();
+        let token = self.token.as_deref().unwrap_or_default();
+        let path = format!("{path}?index={index}&wait=10s");
+        let request = client::request("GET", "localhost", &path, &[("X-Consul-Token", token)], body)?;
+        let answer = self.connect().await?.send(request).await?;
+        let index = answer
+            .headers
+            .get("X-Consul-Index")
+            .and_then(|text| text.to_str().ok()?.parse().ok())
+            .context("no index")?;
+        Ok((answer.json()?, index))
     }
 
     /// Writes JSON; what is answered.

@@ -111,15 +111,7 @@ impl Layout {
 impl Sidecar {
     /// Starts `portcullis run` and waits for its first snapshot and gate file.
     pub async fn start(binary: &Path, layout: &Layout) -> Result<Sidecar> {
-        let process = Process::start(&Start {
-            name: "portcullis".to_owned(),
-            program: binary.to_owned(),
-            arguments: vec!["run".into(), "-c".into(), layout.configuration().into()],
-            environment: Vec::new(),
-            directory: layout.root().to_owned(),
-            log: layout.root().join("portcullis.log"),
-        })?;
-        let mut sidecar = Sidecar { process };
+        let mut sidecar = Sidecar::launch(binary, layout)?;
         let deadline = Instant::now() + START_PATIENCE;
         while !(layout.snapshot().is_file() && layout.gate().is_file()) {
             sidecar.process.must_run()?;
@@ -129,6 +121,19 @@ impl Sidecar {
             tokio::time::sleep(POLL).await;
         }
         Ok(sidecar)
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(binary: &Path, layout: &Layout) -> Result<Sidecar> {
+        let process = Process::start(&Start {
+            name: "portcullis".to_owned(),
+            program: binary.to_owned(),
+            arguments: vec!["run".into(), "-c".into(), layout.configuration().into()],
+            environment: Vec::new(),
+            directory: layout.root().to_owned(),
+            log: layout.root().join("portcullis.log"),
+        })?;
+        Ok(Sidecar { process })
     }
 
     /// The process id.

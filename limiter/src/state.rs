@@ -84,14 +84,22 @@ impl Rate {
         if interval_ns == 0 || cost > burst {
             return None;
         }
-        let tat = self.tat.max(now).checked_add(interval_ns.checked_mul(u64::from(cost))?)?;
-        (tat - now <= capacity(interval_ns, burst)).then_some(tat)
+        let tat = self.tat.max(now).checked_add(product(interval_ns, cost)?)?;
+        (tat - now <= span(interval_ns, burst)).then_some(tat)
     }
 }
 
-/// How far a bucket may be in debt; when that is more than there is, then what there is.
-fn capacity(interval_ns: u64, burst: u32) -> u64 {
-    interval_ns.saturating_mul(u64::from(burst))
+/// The time in which so many units come back, and how far a bucket of them may be in debt; when that is more than there is,
+/// then what there is.
+fn span(interval_ns: u64, units: u32) -> u64 {
+    product(interval_ns, units).unwrap_or(u64::MAX)
+}
+
+/// By halves: the library's way is a product of 128 bits, which wasm has not, and every record that is folded needs two.
+fn product(interval_ns: u64, units: u32) -> Option<u64> {
+    let (low, high) = halves(interval_ns);
+    let high = u32::try_from(u64::from(high) * u64::from(units)).ok()?;
+    (u64::from(high) << 32).checked_add(u64::from(low) * u64::from(units))
 }
 
 // === impl Quota ===
@@ -224,9 +232,9 @@ impl State {
     pub(crate) fn add(&mut self, rule: &Rule, cost: u32, now: u64, foreign: bool, debt_ns: u64, id: u64) {
         match (self, *rule) {
             (Self::Rate(rate), Rule::Rate { interval_ns, burst }) => {
-                let tat = rate.tat.max(now).saturating_add(interval_ns.saturating_mul(u64::from(cost)));
+                let tat = rate.tat.max(now).saturating_add(span(interval_ns, cost));
                 if foreign {
-                    let worst = now.saturating_add(capacity(interval_ns, burst)).saturating_add(debt_ns);
+                    let worst = now.saturating_add(span(interval_ns, burst)).saturating_add(debt_ns);
                     rate.tat = rate.tat.max(tat.min(worst));
                 } else {
                     rate.tat = tat;
@@ -268,7 +276,7 @@ impl State {
         let (remaining, reset_ns) = match (self, *rule) {
             (Self::Rate(rate), Rule::Rate { interval_ns, burst }) => {
                 let debt = rate.tat.saturating_sub(now);
-                let left = capacity(interval_ns, burst).saturating_sub(debt);
+                let left = span(interval_ns, burst).saturating_sub(debt);
                 (left.checked_div(interval_ns).unwrap_or(0).min(u64::from(burst)), debt)
             }
             (Self::Quota(quota), Rule::Quota { units, begin_ns, end_ns }) => {
@@ -288,7 +296,7 @@ impl State {
         match (self, *rule) {
             (Self::Rate(rate), Rule::Rate { interval_ns, burst }) if interval_ns > 0 && cost <= burst => {
                 let debt = rate.tat.saturating_sub(now);
-                let room = capacity(interval_ns, burst).saturating_sub(interval_ns.saturating_mul(u64::from(cost)));
+                let room = span(interval_ns, burst).saturating_sub(span(interval_ns, cost));
                 debt.saturating_sub(room)
             }
             (Self::Quota(_), Rule::Quota { units, end_ns, .. }) if u64::from(cost) <= units => {

@@ -4,7 +4,7 @@
 //! a few remembered headers answer most requests. What is remembered is only how a text reads, good or bad: whether the
 //! certificate is in force and its trust domain known is judged at each decision.
 
-use portcullis_policy::{Certificate, InvalidCertificate};
+use portcullis_policy::{Certificate, InvalidCertificate, bytes::same_bytes};
 
 /// Entries kept by one instance: an instance serves few connections between two collections of the pool.
 const ENTRIES: usize = 8;
@@ -45,14 +45,6 @@ impl Certificates {
         self.oldest = (at + 1) % ENTRIES;
         at
     }
-}
-
-/// Equality, eight bytes at a time: this target's `memcmp` goes byte by byte.
-fn same_bytes(one: &[u8], other: &[u8]) -> bool {
-    let ((one, one_rest), (other, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
-    one.len() == other.len()
-        && one_rest == other_rest
-        && one.iter().zip(other).all(|(one, other)| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other))
 }
 
 #[cfg(test)]

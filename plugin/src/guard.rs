@@ -10,6 +10,7 @@ use crate::{
     host::Host,
     limits::Limited,
     list::List,
+    names::Names,
     request_headers::RequestHeaders,
     respond::{self, BAD_REQUEST, FORBIDDEN, Refused, UNAVAILABLE},
     state::State,
@@ -29,6 +30,9 @@ const MAX_URI_BYTES: usize = 64 * 1024;
 const MAX_METHOD_BYTES: usize = 32;
 /// Longest API key header, in bytes; what the policy accepts as a key is shorter.
 const MAX_KEY_BYTES: usize = 1024;
+
+/// The header that names others which the proxy drops.
+const CONNECTION: &str = "connection";
 
 /// [`Decision::rule`] of a request that is malformed as a whole, whatever the policy says.
 const RULE_REQUEST: &str = "request";
@@ -120,6 +124,13 @@ fn charge<H: Host>(host: &H, state: &mut State, seen: &Seen<'_>, decision: &mut 
 /// The way of a request. An `Err` is a refusal that the policy was not asked about.
 fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<Decision, NotAsked> {
     let names = host.header_names();
+    if names.len() > MAX_HEADER_NAMES {
+        // Not worth the memory to keep them; but what is logged of the request must not be the caller's.
+        let settings = state.gate.as_ref().ok().map(|gate| &gate.settings);
+        names.iter().filter(|name| is_forged(name, settings)).for_each(|name| host.remove_header(name));
+        return Err(refuse(BAD_REQUEST, RULE_REQUEST, "the request has too many headers"));
+    }
+    let mut names = Names::new(&names);
     let gate = match &mut state.gate {
         Ok(gate) => gate,
         Err(misconfigured) => {
@@ -130,7 +141,7 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
     let settings = &gate.settings;
     let present = look_through(host, &names, Some(settings))?;
     let key = take_api_key(host, &present, settings);
-    check_form(&names, seen)?;
+    check_form(seen)?;
     check_connection(host, &present, settings)?;
     read_destination(host, &present, settings, seen)?;
 
@@ -146,12 +157,13 @@ fn judge<H: Host>(host: &H, state: &mut State, seen: &mut Seen<'_>) -> Result<De
         for name in names.iter().filter(|name| name.contains(&b'_')) {
             host.remove_header(name);
         }
+        names.drop_underscores();
     }
     let request = Request {
         destination: &seen.destination,
         method: &seen.method,
         uri: &seen.uri,
-        headers: &RequestHeaders::new(host, &names, drops_underscores),
+        headers: &RequestHeaders::new(host, &names),
         certificate: certified(certificate.as_ref(), settings, &mut state.certificates),
         api_key: presented_key(key.as_ref()),
         source_address: policy.and_then(|policy| source_address(host, policy)),
@@ -188,16 +200,21 @@ struct Present {
 
 /// Looks at every header name once, and removes what only we may say, in every spelling that a backend could take for
 /// ours, except the one header that the gateway's own root router set.
-fn look_through<H: Host>(host: &H, names: &List, settings: Option<&Settings>) -> Result<Present, NotAsked> {
+fn look_through<H: Host>(host: &H, names: &Names<'_>, settings: Option<&Settings>) -> Result<Present, NotAsked> {
     let mut present = Present::default();
     let mut removed = false;
-    for name in names.iter() {
+    let watched = settings.map_or(0, watched);
+    for (shape, name) in names.shaped() {
+        // Most names are neither: that is seen at a glance.
+        if shape & watched == 0 && !headers::begins(name, headers::OWN_PREFIX) {
+            continue;
+        }
         if is_forged(name, settings) {
             host.remove_header(name);
             removed = true;
         } else if let Some(settings) = settings {
             let is = |header: Option<&str>| header.is_some_and(|header| name == header.as_bytes());
-            present.connection |= is(Some("connection"));
+            present.connection |= is(Some(CONNECTION));
             present.destination |= is(settings.destination.header());
             present.certificate |= is(settings.certificate_header());
             present.api_key |= is(settings.api_key_header.as_deref());
@@ -209,6 +226,12 @@ fn look_through<H: Host>(host: &H, names: &List, settings: Option<&Settings>) ->
         return Err(refuse(BAD_REQUEST, RULE_REQUEST, "a header with a reserved name cannot be removed"));
     }
     Ok(present)
+}
+
+/// The shapes of the names that [`look_through`] looks for, beside our own.
+fn watched(settings: &Settings) -> u64 {
+    let names = [settings.destination.header(), settings.certificate_header(), settings.api_key_header.as_deref()];
+    names.into_iter().flatten().fold(headers::shape(CONNECTION), |shapes, name| shapes | headers::shape(name))
 }
 
 fn is_forged(name: &[u8], settings: Option<&Settings>) -> bool {
@@ -247,7 +270,7 @@ fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -
             || headers::same(token, headers::CERTIFICATE)
             || settings.destination.header().is_some_and(|name| headers::same(token, name))
     };
-    let values = host.header_values("connection");
+    let values = host.header_values(CONNECTION);
     if values.len() > MAX_HEADER_NAMES {
         return Err(refuse(BAD_REQUEST, RULE_REQUEST, "the request has too many headers"));
     }
@@ -261,11 +284,9 @@ fn check_connection<H: Host>(host: &H, present: &Present, settings: &Settings) -
 
 // === the request ===
 
-fn check_form(names: &List, seen: &Seen<'_>) -> Result<(), NotAsked> {
+fn check_form(seen: &Seen<'_>) -> Result<(), NotAsked> {
     // A lossy conversion owns its text exactly when something was lost.
-    let what = if names.len() > MAX_HEADER_NAMES {
-        "the request has too many headers"
-    } else if seen.method.len() > MAX_METHOD_BYTES || matches!(seen.method, Cow::Owned(_)) {
+    let what = if seen.method.len() > MAX_METHOD_BYTES || matches!(seen.method, Cow::Owned(_)) {
         "the method is none"
     } else if seen.uri.len() > MAX_URI_BYTES || matches!(seen.uri, Cow::Owned(_)) {
         "the request target is too long or not text"

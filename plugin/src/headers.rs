@@ -1,6 +1,6 @@
 //! The names of the headers that are the gate's own, and how names are compared.
 
-pub use portcullis_policy::headers::{begins, is_token, same};
+pub use portcullis_policy::headers::{begins, is_token, same, shape};
 
 /// The reserved prefix: what begins like this is ours to write and nobody else's.
 pub const OWN_PREFIX: &str = "x-portcullis-";

@@ -22,6 +22,7 @@ pub mod lenient;
 pub mod limits;
 pub mod list;
 pub mod logs;
+pub mod names;
 pub mod request_headers;
 pub mod respond;
 pub mod source;

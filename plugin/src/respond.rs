@@ -10,6 +10,7 @@ use crate::{
     text,
 };
 use portcullis_policy::{Challenge, Change, Decision};
+use std::borrow::Cow;
 
 /// To be sent again, spelled otherwise.
 pub const REDIRECT: u16 = 307;
@@ -57,12 +58,17 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
     } else {
         let (title, detail) = words(status);
         let detail = match settings {
-            Some(settings) if settings.reveal_rule => format!("{} (rule {})", decision.reason, decision.rule),
-            _ => detail.to_owned(),
+            Some(settings) if settings.reveal_rule => format!("{} (rule {})", decision.reason, decision.rule).into(),
+            _ => Cow::Borrowed(detail),
         };
         let violated = &refused.told.violated;
         let kind = if violated.is_empty() { "about:blank" } else { QUOTA_EXCEEDED };
-        let mut body = format!("{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"");
+        let mut body = String::with_capacity(256);
+        for part in ["{\"type\":\"", kind, "\",\"title\":\"", title, "\",\"status\":"] {
+            body.push_str(part);
+        }
+        text::push_number(&mut body, status.into());
+        body.push_str(",\"detail\":\"");
         text::push_json(&mut body, &detail);
         body.push('"');
         if !violated.is_empty() {
@@ -74,7 +80,8 @@ pub fn refuse<H: Host>(host: &H, settings: Option<&Settings>, refused: &Refused<
         body
     };
     // The host flushes an answer before it ends it: without its length it would be chunked, its end a write of its own.
-    let length = body.len().to_string();
+    let mut length = String::new();
+    text::push_number(&mut length, body.len() as u64);
     let mut headers = vec![("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")];
     if !body.is_empty() {
         headers.push(("Content-Length", &length));

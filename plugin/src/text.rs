@@ -18,10 +18,15 @@ pub fn push_line(out: &mut String, text: &str) {
     push(out, text, |c| c.is_ascii_graphic() || c == ' ');
 }
 
-/// `text` as [`push_line`] makes it; borrowed where there is nothing to change, which is nearly always.
-pub fn line(text: &str) -> Cow<'_, str> {
+/// Whether a text can stand in any of the places that texts are made for here as it is, which is nearly always so.
+pub fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if text.len() <= FIELD_CHARS && text.bytes().all(plain) {
+    text.len() <= FIELD_CHARS && text.bytes().all(plain)
+}
+
+/// `text` as [`push_line`] makes it; borrowed where there is nothing to change.
+pub fn line(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len().min(FIELD_CHARS));
@@ -29,8 +34,26 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Appends a number. (The library's way to write one is a tenth of what a limit costs a request in the guest.)
+pub fn push_number(out: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut n_digits = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+        n_digits += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend(digits.iter().skip(digits.len() - n_digits).map(|digit| char::from(*digit)));
+}
+
 /// Appends `text` as the inside of a JSON string (RFC 8259, section 7).
 pub fn push_json(out: &mut String, text: &str) {
+    if is_plain(text) {
+        return out.push_str(text);
+    }
     for c in text.chars().take(FIELD_CHARS) {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
@@ -79,6 +102,15 @@ mod tests {
         push_json(&mut out, "a \"b\" \\ \n\0 \u{e4}");
         out.push('"');
         assert_eq!(serde_json::from_str::<String>(&out).unwrap(), "a \"b\" \\ \u{fffd}\u{fffd} \u{e4}");
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_library_does() {
+        for number in [0, 7, 10, 99, 100, 1_795_262_400, u64::MAX] {
+            let mut out = "n".to_owned();
+            push_number(&mut out, number);
+            assert_eq!(out, format!("n{number}"));
+        }
     }
 
     #[test]

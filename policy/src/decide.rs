@@ -41,7 +41,7 @@ use crate::{
     path::{self, Ambiguous, Canonical},
     snapshot::{
         ReadAt, Snapshot, SnapshotError,
-        record::{Body, IntentionRecord, Key},
+        record::{Body, DestinationRecord, IntentionRecord, Key},
     },
     tokens::Tokens,
 };
@@ -287,7 +287,7 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
             let rule = format!("service-intentions/{}", self.request.destination);
             return Ok(Outcome::deny(rule, "the intentions of this destination could not be read"));
         }
-        self.suspend_default(destination)?;
+        self.suspend_default(destination, own.as_deref())?;
         // An entry of its own that is enforced does not lose its default to what a wider one in shadow says.
         let is_guarded = own.is_some_and(|record| record.mode == Mode::Enforce);
         if let Caller::Service(source) = caller {
@@ -306,15 +306,17 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
     }
 
     /// Notes when the entry that speaks of this destination as a whole is in shadow.
-    fn suspend_default(&mut self, destination: Name<'_>) -> Result<(), SnapshotError> {
+    fn suspend_default(&mut self, destination: Name<'_>, own: Option<&DestinationRecord>) -> Result<(), SnapshotError> {
         // An entry of its own, else that for all of them, else that for all namespaces.
-        for pattern in destination.patterns() {
-            let record = self.snapshot.destination(Key::Destination(pattern))?;
-            if let Some(record) = record.filter(|record| record.mode != Mode::Off) {
-                self.shadow.suspends_default |= record.mode == Mode::Shadow;
+        let mut mode = own.map(|own| own.mode).filter(|mode| *mode != Mode::Off);
+        for pattern in destination.patterns().into_iter().skip(1) {
+            if mode.is_some() {
                 break;
             }
+            let wider = self.snapshot.destination(Key::Destination(pattern))?;
+            mode = wider.map(|wider| wider.mode).filter(|mode| *mode != Mode::Off);
         }
+        self.shadow.suspends_default |= mode == Some(Mode::Shadow);
         Ok(())
     }
 

@@ -13,6 +13,7 @@
 //! Read on in [`model`] (the vocabulary), [`candidates`] (Consul's precedence in one table) and [`mod@decide`] (the heart).
 
 pub mod api_key;
+pub mod bytes;
 pub mod candidates;
 pub mod certificate;
 pub mod change;

@@ -44,7 +44,7 @@ pub fn effective<'a>(method: &'a str, headers: &dyn Headers, uri: &str) -> Resul
             return Err(MethodDoubt::Header);
         }
     }
-    let parameters = uri.split_once('?').map_or("", |(_, query)| query);
+    let Some((_, parameters)) = uri.split_once('?') else { return Ok(method) };
     // `;` separates parameters as well for older stacks.
     for parameter in parameters.split(['&', ';']) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));

@@ -138,6 +138,9 @@ impl fmt::Display for Ambiguous {
 /// bytes that Envoy encodes encoded; then slashes as the mesh wants them. Idempotent.
 pub fn canonical<'a>(target: &'a str, rules: &Normalization) -> Result<Canonical<'a>, Ambiguous> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
+    if is_canonical(path) {
+        return Ok(Canonical { path: Cow::Borrowed(path), redirect: false });
+    }
     let read = read(path, *rules);
     // What the mesh refuses or sends elsewhere it does before anything else about the path matters.
     match (rules.escaped_slashes, &read) {
@@ -148,6 +151,23 @@ pub fn canonical<'a>(target: &'a str, rules: &Normalization) -> Result<Canonical
         }
         _ => read,
     }
+}
+
+/// Whether nothing about a path is special, as of nearly all: one look at each byte. What is not sure here is read in full.
+fn is_canonical(path: &str) -> bool {
+    let mut previous = 0;
+    for byte in path.bytes() {
+        let fits = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
+            b'/' | b'.' => previous != b'/',
+            _ => false,
+        };
+        if !fits || (previous == 0 && byte != b'/') {
+            return false;
+        }
+        previous = byte;
+    }
+    previous != 0
 }
 
 fn has_escaped_slash(path: &str) -> bool {

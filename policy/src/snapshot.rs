@@ -30,7 +30,13 @@ use self::{
     recent::{Answer, Recent},
     record::{ApiKeyRecord, DestinationRecord, IntentionRecord, Key, Settings, SourceRecord},
 };
-use crate::{candidates::Name, certificate::CaRoot, jwt::ProviderRecord, limit::wire::LimitList, model::IdentityForm};
+use crate::{
+    candidates::Name,
+    certificate::CaRoot,
+    jwt::ProviderRecord,
+    limit::{bucket, wire::LimitList},
+    model::IdentityForm,
+};
 
 /// Random access to the bytes of a snapshot: a file, or memory.
 pub trait ReadAt {
@@ -80,6 +86,8 @@ pub struct Snapshot<R> {
     providers: Recent,
     roots: Recent,
     limits: Recent,
+    /// Keys of buckets by their names.
+    buckets: Recent,
 }
 
 // === impl ReadAt ===
@@ -150,6 +158,7 @@ impl<R: ReadAt> Snapshot<R> {
             providers: Recent::new(8, 64 * 1024),
             roots: Recent::new(8, 64 * 1024),
             limits: Recent::new(32, 256 * 1024),
+            buckets: Recent::new(32, 16 * 1024),
         })
     }
 
@@ -192,6 +201,17 @@ impl<R: ReadAt> Snapshot<R> {
     /// The limits of a destination, by its name taken literally.
     pub fn limits(&self, destination: Name<'_>) -> Result<Option<Rc<LimitList>>, SnapshotError> {
         self.remembered(&self.limits, Key::Limits(destination))
+    }
+
+    /// The key of a limit's bucket. The digest is dearer than all else that a limit asks of a request, and callers come back.
+    pub(crate) fn bucket_key(&self, name: Vec<u8>) -> u64 {
+        let hash = hash(&name);
+        if let Some(known) = self.buckets.get(hash, &name).flatten().and_then(|it| it.downcast_ref().copied()) {
+            return known;
+        }
+        let (key, len) = (bucket::key(&name), name.len());
+        self.buckets.keep(hash, name, Some(Rc::new(key)), len);
+        key
     }
 
     /// The API key with this id.

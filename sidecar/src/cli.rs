@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 it holds, 1 it does not hold, 2 it could not be run.
 
 mod check;
+mod clusters;
 mod explain;
 mod key;
 mod limits;
@@ -34,7 +35,7 @@ const EXIT_CODES: &str = "Exit codes: 0 it holds, 1 it does not hold, 2 it could
 enum Command {
     /// Keep the gateway in step with manifests and policy until told to stop
     Run(start::Args),
-    /// Show the registrations that manifests lead to
+    /// Show the registrations that manifests and live clusters lead to
     Plan(plan::Args),
     /// Check policy files and report every problem
     Check(check::Args),

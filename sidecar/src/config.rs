@@ -10,6 +10,7 @@ use crate::{
     consul::{CatalogConfig, ConsulConfig},
     external::ExternalConfig,
     gate::kv::GateKv,
+    kube::{self, ClusterConfig},
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
 };
@@ -18,8 +19,13 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
-    /// A directory of Kubernetes manifests: Services, Nodes, EndpointSlices.
-    pub manifests: PathBuf,
+    /// A directory of Kubernetes manifests: Services, Nodes, EndpointSlices; it stands for the cluster that `sync.clusterName`
+    /// names (default: none; then there is at least one of `clusters`).
+    #[serde(default)]
+    pub manifests: Option<PathBuf>,
+    /// Kubernetes clusters that are read from their API servers (default: none).
+    #[serde(default)]
+    pub clusters: Vec<ClusterConfig>,
     /// Who may call whom.
     pub policy: PolicyConfig,
     /// Where the compiled policy goes.
@@ -140,14 +146,25 @@ impl Config {
         let mut config: Self = serde_saphyr::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         config.sync.validate().map_err(|error| invalid(format!("sync: {error}")))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let places = [&mut config.manifests, &mut config.policy.directory, &mut config.snapshot.file];
+        if let Some(manifests) = &mut config.manifests {
+            *manifests = base.join(&*manifests);
+        }
+        let places = [&mut config.policy.directory, &mut config.snapshot.file];
         for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
+        let taken = config.manifests.as_ref().map(|_| config.sync.cluster_name.as_str());
+        kube::config::prepare(&mut config.clusters, &config.sync, taken, base).map_err(invalid)?;
+        if config.manifests.is_none() && config.clusters.is_empty() {
+            return Err(invalid("there is no source: one of manifests and clusters is needed".to_owned()));
+        }
         config.limits.as_mut().map_or(Ok(()), |limits| limits.resolve(base)).map_err(invalid)?;
         if let Some(consul) = &mut config.consul {
-            consul.validate(&config.sync).map_err(|what| invalid(format!("consul: {what}")))?;
             consul.resolve(base);
+        }
+        if let Some(consul) = &config.consul {
+            let all = config.clusters_options();
+            all.iter().try_for_each(|it| consul.validate(it)).map_err(|what| invalid(format!("consul: {what}")))?;
         }
         config.catalog.validate().map_err(|what| invalid(format!("catalog: {what}")))?;
         if let Some(external) = &mut config.external {
@@ -172,6 +189,13 @@ impl Config {
             return Err(invalid("snapshot.file and gate.file must name files".to_owned()));
         }
         Ok(config)
+    }
+
+    /// The sync's options of each cluster: of the manifests' first, if there are any.
+    pub fn clusters_options(&self) -> Vec<SyncOptions> {
+        let manifests = self.manifests.iter().map(|_| self.sync.clone());
+        // Those that cannot be had were refused when the file was read.
+        manifests.chain(self.clusters.iter().filter_map(|cluster| cluster.options(&self.sync).ok())).collect()
     }
 }
 

@@ -33,7 +33,7 @@ const CERTIFICATE_HEADER: &str = "X-Forwarded-Tls-Client-Cert";
 const LEAF_PRIORITY: i64 = 1;
 
 /// Writes the configuration for these routes, as YAML with a comment on its origin.
-pub fn render(routes: &[Route], gate: &GateConfig) -> String {
+pub fn render<'a>(routes: impl IntoIterator<Item = &'a Route>, gate: &GateConfig) -> String {
     let yaml = serde_saphyr::to_string(&configuration(routes, gate)).unwrap_or_else(|error| {
         // A JSON value of texts, numbers and maps always has a YAML form.
         unreachable!("the gate cannot be written as YAML: {error}")
@@ -42,12 +42,12 @@ pub fn render(routes: &[Route], gate: &GateConfig) -> String {
 }
 
 /// The whole dynamic configuration.
-pub fn configuration(routes: &[Route], gate: &GateConfig) -> Value {
+pub fn configuration<'a>(routes: impl IntoIterator<Item = &'a Route>, gate: &GateConfig) -> Value {
     json!({ "http": http(routes, gate) })
 }
 
 /// The `http` section.
-fn http(routes: &[Route], gate: &GateConfig) -> Value {
+fn http<'a>(routes: impl IntoIterator<Item = &'a Route>, gate: &GateConfig) -> Value {
     let mut routers = Map::new();
     let mut services = Map::new();
     let mut middlewares = gate_middlewares(gate);

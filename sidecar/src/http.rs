@@ -1,4 +1,5 @@
-//! The sidecar's own endpoint: `GET /metrics` for Prometheus, `GET /healthz` for whoever watches the process.
+//! The sidecar's own endpoint: `GET /metrics` for Prometheus, `GET /healthz` for whoever watches the process, `GET /readyz` for
+//! whoever wants to know whether it has done its first work and goes on with it.
 //!
 //! Plain HTTP without credentials, so it listens only where it is told to. Requests are bounded in number and in time; a
 //! scraper that hangs costs a place and nothing else.
@@ -33,6 +34,9 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub trait Report: Send + Sync + 'static {
     /// All metrics, as text.
     fn metrics(&self) -> String;
+
+    /// Whether everything that is followed was read and is kept; else why not, in one line.
+    fn ready(&self) -> Result<(), String>;
 }
 
 /// A place to listen at, taken at once so that a wrong address is an error at the start.
@@ -92,8 +96,14 @@ fn answer(request: &Request<Incoming>, report: &dyn Report) -> Response<Full<Byt
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => text(StatusCode::OK, METRICS, report.metrics()),
         (&Method::GET | &Method::HEAD, "/healthz") => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
-        (_, "/metrics" | "/healthz") => text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".to_owned()),
-        _ => text(StatusCode::NOT_FOUND, PLAIN, "there are /metrics and /healthz\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => match report.ready() {
+            Ok(()) => text(StatusCode::OK, PLAIN, "ok\n".to_owned()),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+        },
+        (_, "/metrics" | "/healthz" | "/readyz") => {
+            text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".to_owned())
+        }
+        _ => text(StatusCode::NOT_FOUND, PLAIN, "there are /metrics, /healthz and /readyz\n".to_owned()),
     }
 }
 
@@ -110,6 +120,10 @@ mod tests {
     impl Report for Fixed {
         fn metrics(&self) -> String {
             "a 1\n# EOF\n".to_owned()
+        }
+
+        fn ready(&self) -> Result<(), String> {
+            Err("not yet".to_owned())
         }
     }
 
@@ -130,6 +144,8 @@ mod tests {
         let metrics = ask(address, &get("/metrics")).await;
         assert!(metrics.starts_with("HTTP/1.1 200 ") && metrics.ends_with("a 1\n# EOF\n"), "{metrics}");
         assert!(ask(address, &get("/healthz")).await.starts_with("HTTP/1.1 200 "));
+        let ready = ask(address, &get("/readyz")).await;
+        assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("not yet\n"), "{ready}");
         assert!(ask(address, &get("/")).await.starts_with("HTTP/1.1 404 "));
         assert!(ask(address, &get("/metrics").replace("GET", "POST")).await.starts_with("HTTP/1.1 405 "));
         assert!(ask(address, "\u{1}\r\n\r\n").await.starts_with("HTTP/1.1 400 "));

@@ -1,6 +1,8 @@
 //! What sources tell the daemon. Each source is a task of its own that reads and waits, and sends what it has read; the
 //! daemon alone decides what follows from all of it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
@@ -50,4 +52,24 @@ pub enum Change {
     Slice(ObjectKey, Option<Box<EndpointSlice>>),
     /// A Node.
     Node(String, Option<Box<Node>>),
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Carries it out on what is known.
+    pub fn apply(self, known: &mut Cluster) {
+        match self {
+            Self::Service(key, object) => put(&mut known.services, key, object),
+            Self::Slice(key, object) => put(&mut known.slices, key, object),
+            Self::Node(name, object) => put(&mut known.nodes, name, object),
+        }
+    }
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<Box<V>>) {
+    match value {
+        Some(value) => drop(map.insert(key, *value)),
+        None => drop(map.remove(&key)),
+    }
 }

@@ -75,15 +75,7 @@ impl Limits {
         limits: Option<&LimitsConfig>,
         metrics: Option<&MetricsConfig>,
         names: Arc<Names>,
-    ) -> io::Result<Self> {
-        Self::start_beside(limits, metrics, names, None)
-    }
-
-    /// The same; the endpoint shows further numbers.
-    pub fn start_beside(
-        limits: Option<&LimitsConfig>,
-        metrics: Option<&MetricsConfig>,
-        names: Arc<Names>,
+        sync: crate::numbers::Numbers,
         beside: Option<others::Numbers>,
     ) -> io::Result<Self> {
         let folder = limits.map(|limits| StateFolder::new(&limits.state));
@@ -105,6 +97,7 @@ impl Limits {
             admitted: Mutex::default(),
             clock: beating.as_ref().map(|beating| beating.seen().clone()),
             others: others.transpose()?,
+            sync,
         });
         let metrics = endpoint.as_ref().map(Endpoint::address).transpose()?;
         if let Some(address) = metrics {

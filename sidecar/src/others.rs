@@ -3,7 +3,10 @@
 
 mod numbers;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -11,7 +14,8 @@ use crate::{
     config::Config,
     consul::{Catalog, CatalogConfig, ConsulConfig, ConsulError, Follower, Scope, Wanted},
     external::External,
-    sync::{Bypass, Foreign, Note, Registration, Route, SyncOptions, routes},
+    gate_writer::Table,
+    sync::{Bypass, Foreign, Note, Registration, SyncOptions},
 };
 
 pub use self::numbers::Numbers;
@@ -31,7 +35,15 @@ pub struct Others {
     /// Of our external services as the catalog has them, by node and ID: the leader's word, for sidecars that do not probe.
     statuses: BTreeMap<(String, String), String>,
     external: Known<Vec<Registration>>,
+    /// Our external services with their statuses, by Consul name.
+    by_name: BTreeMap<Arc<str>, Vec<Registration>>,
     external_notes: Vec<Note>,
+    /// Why an instance that others registered under a name of ours gets no requests, by that name.
+    refused: BTreeMap<String, Note>,
+    /// Why routes of others are none.
+    unrouted: Vec<Note>,
+    /// Whether [`Others::join`] has something to do whatever ours are.
+    has_joined: bool,
     /// Keeps our external services in Consul.
     follower: Option<Follower>,
     /// Whether this sidecar probes; without Consul it always does.
@@ -72,22 +84,26 @@ impl Others {
             catalog: Known::new(config.consul.is_some() && config.catalog.watch),
             statuses: BTreeMap::new(),
             external: Known::new(config.external.is_some()),
+            by_name: BTreeMap::new(),
             external_notes: Vec::new(),
+            refused: BTreeMap::new(),
+            unrouted: Vec::new(),
+            has_joined: true,
             follower,
             leads,
             numbers: Numbers::default(),
         })
     }
 
-    /// Takes what the catalog's source says.
-    pub fn take_catalog(&mut self, said: Catalog) {
+    /// Takes what the catalog's source says. Returns the Consul names of which something may be another now.
+    pub fn take_catalog(&mut self, said: Catalog) -> BTreeSet<Arc<str>> {
         let (registrations, unusable) = match said {
             Catalog::Whole { registrations, unusable } => (registrations, unusable),
             Catalog::Broken(line) => {
                 self.numbers.catalog(false);
                 self.catalog.lines =
                     vec![format!("{line}; routes of services that others registered stay as they are")];
-                return;
+                return BTreeSet::new();
             }
         };
         let is_external = |it: &Registration| self.scope.as_ref().is_some_and(|scope| scope.marks(&it.service.meta));
@@ -99,12 +115,17 @@ impl Others {
         let n_declared = foreign.bypasses().values().filter(|way| **way == Bypass::Declared).count();
         self.numbers.catalog(true);
         self.numbers.services(foreign.n_services(), foreign.bypasses().len(), n_declared);
-        self.catalog.value = Some(foreign);
+        let mut changed = self.number_external();
+        let before = self.catalog.value.replace(foreign);
+        let foreign = [&before, &self.catalog.value].into_iter().flatten();
+        changed.extend(foreign.flat_map(Foreign::names).map(Arc::from));
         self.catalog.lines = Vec::from_iter(left_out(&unusable));
+        self.has_joined = false;
+        changed
     }
 
-    /// Takes what the source of external services says.
-    pub fn take_external(&mut self, said: External) {
+    /// Takes what the source of external services says. Returns as above.
+    pub fn take_external(&mut self, said: External) -> BTreeSet<Arc<str>> {
         match said {
             External::Whole { registrations, is_probed, notes } => {
                 if let (Some(follower), true) = (&self.follower, is_probed) {
@@ -117,6 +138,7 @@ impl Others {
             }
             External::Broken(lines) => self.external.lines = lines,
         }
+        self.number_external()
     }
 
     /// Whether this sidecar is the one that probes external services, as it changes.
@@ -146,26 +168,58 @@ impl Others {
         &self.numbers
     }
 
-    /// Our external services; of those that this sidecar has not probed, with the word of whoever has, the leader or consul-esm,
-    /// and without one critical.
-    pub fn external(&self) -> Vec<Registration> {
+    /// Our external services under a Consul name; of those that this sidecar has not probed, with the word of whoever has, the
+    /// leader or consul-esm, and without one critical.
+    pub fn external(&self, name: &str) -> impl Iterator<Item = Registration> {
+        self.by_name.get(name).into_iter().flatten().cloned()
+    }
+
+    /// The instances of others that are servers more under a name of ours; none where it is not ours.
+    pub fn beside(&mut self, name: &str, ours: &[Registration]) -> Vec<&Registration> {
+        self.refused.remove(name);
+        let Some(foreign) = self.catalog.value.as_ref().filter(|_| !ours.is_empty()) else { return Vec::new() };
+        let (beside, note) = foreign.beside(name, &ours.iter().collect::<Vec<_>>());
+        self.refused.extend(note.map(|note| (name.to_owned(), note)));
+        beside
+    }
+
+    /// Joins the routes of those whose names are none of ours with ours, where either changed what it claims. Whether there is
+    /// something else to be said.
+    pub fn join(&mut self, routes: &Table) -> bool {
+        let is_reclaimed = routes.take_reclaimed();
+        if self.has_joined && !is_reclaimed {
+            return false;
+        }
+        self.has_joined = true;
+        let Some(foreign) = &self.catalog.value else { return false };
+        let notes = routes.join(foreign);
+        let differs = notes != self.unrouted;
+        self.unrouted = notes;
+        differs
+    }
+
+    /// What is wrong with any of them.
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        let foreign = self.catalog.value.as_ref().map(Foreign::notes).unwrap_or_default();
+        foreign.iter().chain(self.refused.values()).chain(&self.unrouted).chain(&self.external_notes)
+    }
+
+    /// Sorts our external services by name, and returns the names of which something is another now.
+    fn number_external(&mut self) -> BTreeSet<Arc<str>> {
         let mut all = self.external.value.clone().unwrap_or_default();
+        let mut by_name: BTreeMap<Arc<str>, Vec<Registration>> = BTreeMap::new();
         for registration in all.iter_mut().filter(|it| it.check.status.is_empty() || it.check.definition.is_some()) {
             let place = (registration.node.clone(), registration.service.id.clone());
             registration.check.status = self.statuses.get(&place).cloned().unwrap_or_else(|| "critical".to_owned());
         }
         self.numbers.external(all.len(), all.iter().filter(|it| it.check.status == "critical").count());
-        all
-    }
-
-    /// The routes of ours and of what others registered.
-    pub fn routes(&self, ours: &[Registration]) -> (Vec<Route>, Vec<Note>) {
-        let (routes, mut notes) = match &self.catalog.value {
-            Some(foreign) => foreign.routes(ours),
-            None => routes(ours),
-        };
-        notes.extend(self.external_notes.iter().cloned());
-        (routes, notes)
+        for registration in all {
+            by_name.entry(registration.service.service.as_str().into()).or_default().push(registration);
+        }
+        let names = by_name.keys().chain(self.by_name.keys());
+        let changed = names.filter(|name| by_name.get(*name) != self.by_name.get(*name)).cloned().collect();
+        self.by_name = by_name;
+        changed
     }
 }
 

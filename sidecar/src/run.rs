@@ -17,9 +17,12 @@ use crate::{
     config::Config,
     consul::{Scope, catalog::Watcher},
     external,
+    gate::Output,
+    gate_writer::{self, Table},
     input::{self, Inputs},
-    kube::directory,
+    kube::{directory, follow::follow},
     limits::{Limits, Names},
+    numbers::Numbers,
     policy,
     publish::{self, PublishError},
     services::Services,
@@ -45,37 +48,43 @@ struct Complaints {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let names = Arc::new(Names::default());
-    let mut services = Services::start(&config)?;
+    let numbers = Numbers::default();
+    let (output, routes) = (Arc::new(Output::start(&config)?), Table::new());
+    let mut services = Services::start(&config, routes.clone(), numbers.clone())?;
     let beside = (config.consul.is_some() || config.external.is_some()).then(|| services.others().numbers().clone());
-    let limits = Limits::start_beside(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), beside)
+    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers, beside)
         .context("starting what belongs to limits and metrics")?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
-    let further = further(&config, &services, &inputs)?;
-    tracing::info!(
-        manifests = %config.manifests.display(),
-        policy = %config.policy.directory.display(),
-        "watching"
-    );
-    let mut sources = vec![
-        tokio::spawn(directory::follow(config.manifests.clone(), config.sync.cluster_name.clone(), inputs)),
-        tokio::spawn(Policies { config, policy: None, complaints: Complaints::default(), names }.follow()),
-    ];
-    sources.extend(further);
-    let mut taken = Vec::new();
-    loop {
-        tokio::select! {
-            _ = said.recv_many(&mut taken, input::WAITING) => {
-                taken.drain(..).for_each(|input| services.take(input));
-                if let Err(error) = services.publish() {
-                    tracing::error!(%error, "the gate's file cannot be written; the last one stays in force");
-                }
-            }
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        }
+    let mut tasks = further(&config, &services, &inputs)?;
+    tracing::info!(policy = %config.policy.directory.display(), "watching");
+    tasks.push(tokio::spawn(gate_writer::follow(routes, Arc::clone(&output))));
+    if let Some(manifests) = &config.manifests {
+        tracing::info!(manifests = %manifests.display(), "watching");
+        let follow = directory::follow(manifests.clone(), config.sync.cluster_name.clone(), inputs.clone());
+        tasks.push(tokio::spawn(follow));
     }
-    sources.iter().for_each(tokio::task::JoinHandle::abort);
+    for cluster in &config.clusters {
+        tracing::info!(cluster = %cluster.name, "watching");
+        tasks.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
+    }
+    drop(inputs);
+    let policies = Policies { config, policy: None, complaints: Complaints::default(), names };
+    tasks.push(tokio::spawn(policies.follow()));
+    tokio::select! {
+        // Their end would be a fault of all sources at once; whoever watches us starts us again.
+        () = services.follow(&mut said) => tracing::error!("no source is left"),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    for task in tasks {
+        task.abort();
+        // It was told to.
+        let _ = task.await;
+    }
     services.stop().await;
+    if let Some(output) = Arc::into_inner(output) {
+        output.stop().await;
+    }
     drop(limits);
     tracing::info!("stopped; the gateway goes on with the last good policy");
     Ok(())
@@ -86,7 +95,7 @@ fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Res
     let mut sources = Vec::new();
     if let Some(consul) = config.consul.as_ref().filter(|_| config.catalog.watch) {
         let catalog = if config.external.is_some() { config.catalog.of_all() } else { config.catalog.clone() };
-        let watcher = Watcher::new(consul, &catalog, vec![Scope::new(&config.sync)])?;
+        let watcher = Watcher::new(consul, &catalog, config.clusters_options().iter().map(Scope::new).collect())?;
         sources.push(tokio::spawn(watcher.follow(inputs.clone())));
     }
     if let Some(external) = &config.external {

@@ -1,54 +1,89 @@
-//! All that is known of services, from every source, and what follows from it: the gate's file and Consul's catalog.
+//! All that is known of services, from every source, and what follows from it: Consul's catalog at once, and the gate's file
+//! behind it.
+//!
+//! ```text
+//!  Input ─► World of its cluster ─► Consul names that changed ─┬─► the cluster's Follower ─► Consul
+//!                                                              └─► RouteTable of all clusters ─► the gate's file
+//! ```
+//! One cluster never costs another one anything. What was read of a cluster last stays in force while it cannot be read, and
+//! after [`GRACE`] nothing of it is removed until it can (G3). The gate's file is not written before every source was read
+//! whole once, however long that takes: half of the routes would be an outage for the other half, and the file of the last
+//! run holds them all.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     config::Config,
-    consul::{ConsulError, Follower, Wanted},
-    gate::Output,
-    input::{Change, Input, Said},
-    kube::Cluster,
+    consul::{ConsulError, Follower, Source},
+    gate_writer::Table,
+    input::{self, Input, Said},
+    kube::events::Events,
+    numbers::{Counts, Numbers},
     others::Others,
-    publish::PublishError,
-    sync::{self, SyncOptions, desired},
+    sync::{Changed, Note, Registration, Severity, SyncOptions, World},
 };
+
+/// How long a source may be broken before removals wait (G3).
+pub const GRACE: Duration = Duration::from_secs(30);
 
 /// Everything known.
 pub struct Services {
-    output: Output,
     /// By `clusterName`.
     clusters: BTreeMap<String, Known>,
     /// What others have registered, and external services.
     others: Others,
-    /// What was logged last, so that a standing fault is logged once and its end too.
-    said: Vec<String>,
+    routes: Table,
+    /// Whether something else is to be said.
+    has_news: bool,
+    said: BTreeSet<(Severity, String)>,
+    numbers: Numbers,
 }
 
 /// One Kubernetes cluster.
 struct Known {
-    options: SyncOptions,
-    /// `None` until it was read whole.
-    objects: Option<Cluster>,
+    world: World,
+    /// Whether it was read whole.
+    is_whole: bool,
     /// Why it cannot be read at the moment.
     broken: Vec<String>,
+    /// Since when.
+    broken_since: Option<Instant>,
     consul: Option<Follower>,
+    /// What the follower was told of the source last; `None` before anything.
+    told: Option<Source>,
+    /// Consul names that the follower was not told of.
+    untold: BTreeSet<Arc<str>>,
+    /// Says what is wrong with Services on them; none for manifests.
+    events: Option<Events>,
 }
 
 // === impl Services ===
 
 impl Services {
-    /// Nothing is known and nothing is written before the sources have spoken.
-    pub fn start(config: &Config) -> Result<Self, ConsulError> {
-        let options = config.sync.clone();
-        let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
-        let name = options.cluster_name.clone();
-        let known = Known { options, objects: None, broken: Vec::new(), consul };
-        Ok(Self {
-            output: Output::start(config)?,
-            clusters: BTreeMap::from([(name, known)]),
-            others: Others::start(config)?,
-            said: Vec::new(),
-        })
+    /// Nothing is known and nothing is written before the sources have spoken. Every cluster has options of its own and, with
+    /// `consul`, a follower of its own: they share neither lock nor brake.
+    pub fn start(config: &Config, routes: Table, numbers: Numbers) -> Result<Self, ConsulError> {
+        let mut all = BTreeMap::new();
+        for options in config.clusters_options() {
+            let consul = config.consul.as_ref().map(|consul| Follower::start(consul, &options)).transpose()?;
+            let name = options.cluster_name.clone();
+            numbers.add(&name, consul.as_ref().map(|consul| consul.status().clone()));
+            let mut known = Known::new(options, consul);
+            let source = config.clusters.iter().find(|cluster| cluster.events && cluster.name == name);
+            known.events = source.map(|source| Events::start(source, known.consul.as_ref().map(Follower::leads)));
+            all.insert(name, known);
+        }
+        let others = Others::start(config)?;
+        Ok(Self { clusters: all, others, routes, has_news: true, said: BTreeSet::new(), numbers })
     }
 
     /// What is known beside Kubernetes.
@@ -56,110 +91,198 @@ impl Services {
         &self.others
     }
 
-    /// Takes what a source says. Nothing is written before [`Self::publish`].
+    /// Takes what a source says. Nothing is told to anybody before [`Self::tell`].
     pub fn take(&mut self, input: Input) {
         match input {
             Input::Cluster(name, said) => {
                 // A source has its name from the same configuration.
                 let Some(known) = self.clusters.get_mut(&name) else { return };
-                known.take(said);
+                let is_change = matches!(said, Said::Changes(_));
+                let changed = known.take(said);
+                self.has_news |= changed.notes || !is_change;
+                self.route(&changed.names);
             }
-            Input::Catalog(said) => self.others.take_catalog(said),
-            Input::External(said) => self.others.take_external(said),
+            Input::Catalog(said) => {
+                let names = self.others.take_catalog(said);
+                self.has_news = true;
+                self.route(&names);
+            }
+            Input::External(said) => {
+                let names = self.others.take_external(said);
+                self.has_news = true;
+                self.route(&names);
+            }
         }
     }
 
-    /// Writes what differs.
-    pub fn publish(&mut self) -> Result<(), PublishError> {
-        let mut lines = Vec::new();
-        let mut registrations = Vec::new();
-        for known in self.clusters.values() {
-            lines.extend(known.broken.iter().map(|line| (true, line.clone())));
-            let Some(objects) = &known.objects else { continue };
-            let desired = desired(objects, &known.options);
-            lines.extend(desired.notes.iter().map(line));
-            if let Some(consul) = &known.consul
-                && known.broken.is_empty()
-            {
-                let source_is_empty = objects.services.is_empty() && objects.nodes.is_empty();
-                consul.want(Wanted { registrations: desired.registrations.clone(), source_is_empty });
-            }
-            registrations.extend(desired.registrations);
+    /// Tells Consul's followers and the gate what has changed, and people what is wrong.
+    pub fn tell(&mut self) {
+        let now = Instant::now();
+        for known in self.clusters.values_mut() {
+            known.tell(now);
         }
-        lines.extend(self.others.broken().map(|line| (true, line)));
-        registrations.extend(self.others.external());
-        let (routes, notes) = self.others.routes(&registrations);
-        let (routes, unfit) = self.output.fit(routes);
-        lines.extend(unfit.iter().map(line));
-        lines.extend(notes.iter().map(line));
-        self.say(lines);
+        self.has_news |= self.others.join(&self.routes);
         // Half of the routes would be an outage for the other half.
-        if self.clusters.values().any(|known| known.objects.is_none()) || !self.others.is_known() {
-            return Ok(());
+        if self.clusters.values().all(|known| known.is_whole) && self.others.is_known() {
+            self.routes.release();
         }
-        if self.output.write(&routes)? {
-            tracing::info!(services = routes.len(), instances = registrations.len(), "gate written");
+        if std::mem::take(&mut self.has_news) {
+            self.say();
         }
-        Ok(())
+        for (name, known) in &self.clusters {
+            self.numbers.set(name, known.counts());
+        }
+    }
+
+    /// Takes what all sources say, for as long as there are any.
+    pub async fn follow(&mut self, said: &mut mpsc::Receiver<Input>) {
+        let mut taken = Vec::new();
+        loop {
+            let due = self.due();
+            tokio::select! {
+                n = said.recv_many(&mut taken, input::WAITING) => if n == 0 { return },
+                () = until(due) => {}
+            }
+            taken.drain(..).for_each(|input| self.take(input));
+            self.tell();
+        }
+    }
+
+    /// When [`Self::tell`] has to be called although no source says anything: a grace ends.
+    fn due(&self) -> Option<Instant> {
+        self.clusters.values().filter_map(Known::due).min()
     }
 
     /// Ends what keeps Consul in step, and gives back its locks.
     pub async fn stop(self) {
         self.others.stop().await;
-        self.output.stop().await;
         for consul in self.clusters.into_values().filter_map(|known| known.consul) {
             consul.stop().await;
         }
     }
 
-    fn say(&mut self, lines: Vec<(bool, String)>) {
-        let texts: Vec<_> = lines.iter().map(|(_, text)| text.clone()).collect();
-        if texts == self.said {
-            return;
+    /// The routes of these Consul names, from all clusters and from whoever else registers under them.
+    fn route(&mut self, names: &BTreeSet<Arc<str>>) {
+        for name in names {
+            let groups = self.clusters.values().filter_map(|known| known.world.group(name));
+            let mut ours: Vec<Registration> = groups.flat_map(|group| group.registrations()).collect();
+            ours.extend(self.others.external(name));
+            let beside = self.others.beside(name, &ours);
+            self.has_news |= self.routes.set(name, &ours.iter().chain(beside).collect::<Vec<_>>());
         }
-        for (is_error, text) in lines {
-            if is_error { tracing::error!("{text}") } else { tracing::warn!("{text}") }
+    }
+
+    fn say(&mut self) {
+        let line = |note: Note| (note.severity, note.to_string());
+        let mut lines = BTreeSet::new();
+        for known in self.clusters.values() {
+            lines.extend(known.broken.iter().map(|line| (Severity::Error, line.clone())));
+            if let Some(events) = &known.events {
+                events.tell(known.world.notes(), |service| known.world.uid(service));
+            }
+            lines.extend(known.world.notes().map(line));
         }
-        self.said = texts;
+        lines.extend(self.others.broken().map(|line| (Severity::Error, line)));
+        lines.extend(self.others.notes().cloned().map(line));
+        lines.extend(self.routes.notes().into_iter().map(line));
+        for (severity, text) in lines.difference(&self.said) {
+            match severity {
+                Severity::Error => tracing::error!("{text}"),
+                Severity::Warning => tracing::warn!("{text}"),
+            }
+        }
+        for (_, text) in self.said.difference(&lines) {
+            tracing::info!("no longer: {text}");
+        }
+        let n_of = |wanted| lines.iter().filter(|(severity, _)| *severity == wanted).count();
+        self.numbers.set_notes(n_of(Severity::Error), n_of(Severity::Warning));
+        self.said = lines;
     }
 }
 
-fn line(note: &sync::Note) -> (bool, String) {
-    (note.severity == sync::Severity::Error, note.to_string())
+/// Returns at this time; without one never.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 // === impl Known ===
 
 impl Known {
-    fn take(&mut self, said: Said) {
-        match said {
+    fn new(options: SyncOptions, consul: Option<Follower>) -> Self {
+        Self {
+            world: World::new(options),
+            is_whole: false,
+            broken: Vec::new(),
+            broken_since: None,
+            consul,
+            told: None,
+            untold: BTreeSet::new(),
+            events: None,
+        }
+    }
+
+    fn take(&mut self, said: Said) -> Changed {
+        let changed = match said {
             Said::Whole(objects) => {
-                self.objects = Some(*objects);
+                self.is_whole = true;
                 self.broken.clear();
+                self.world.replace(*objects)
             }
+            // Never before the whole.
+            Said::Changes(_) if !self.is_whole => Changed::default(),
             Said::Changes(changes) => {
-                let Some(objects) = &mut self.objects else { return };
                 self.broken.clear();
-                for change in changes {
-                    apply(objects, change);
-                }
+                self.world.change(changes)
             }
-            Said::Broken(lines) => self.broken = lines,
+            Said::Broken(lines) => {
+                self.broken = lines;
+                Changed::default()
+            }
+        };
+        if self.consul.is_some() {
+            self.untold.extend(changed.names.iter().cloned());
+        }
+        changed
+    }
+
+    /// Tells the follower what it does not know.
+    fn tell(&mut self, now: Instant) {
+        let source = self.source(now);
+        let Some(consul) = self.consul.as_ref().filter(|_| self.is_whole) else { return };
+        if self.untold.is_empty() && self.told == Some(source) {
+            return;
+        }
+        self.told = Some(source);
+        let names = std::mem::take(&mut self.untold);
+        consul.change(names.into_iter().map(|name| (Arc::clone(&name), self.world.group(&name))), source);
+    }
+
+    /// How far it can be believed. Only to be asked once everything that was said together is taken: whoever is still broken
+    /// says so again behind its changes, and then was never anything else.
+    fn source(&mut self, now: Instant) -> Source {
+        self.broken_since = (!self.broken.is_empty()).then(|| self.broken_since.unwrap_or(now));
+        let is_broken = self.broken_since.is_some_and(|since| now >= since + GRACE);
+        Source { is_empty: self.world.is_empty(), is_broken }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let is_told = self.told.is_some_and(|source| source.is_broken);
+        self.broken_since.filter(|_| self.consul.is_some() && self.is_whole && !is_told).map(|since| since + GRACE)
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            is_whole: self.is_whole,
+            is_broken: !self.broken.is_empty(),
+            services: self.world.n_services(),
+            instances: self.world.n_instances(),
+            critical: self.world.n_critical(),
         }
     }
 }
 
-fn apply(objects: &mut Cluster, change: Change) {
-    match change {
-        Change::Service(key, object) => put(&mut objects.services, key, object),
-        Change::Slice(key, object) => put(&mut objects.slices, key, object),
-        Change::Node(name, object) => put(&mut objects.nodes, name, object),
-    }
-}
-
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<Box<V>>) {
-    match value {
-        Some(value) => drop(map.insert(key, *value)),
-        None => drop(map.remove(&key)),
-    }
-}
+#[cfg(test)]
+mod tests;

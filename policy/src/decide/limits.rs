@@ -130,7 +130,8 @@ impl<R: ReadAt, O: Observer> Walk<'_, R, O> {
             }
         }
         let counter = allowance.kind();
-        let (key, label) = bucket.finish((counter != own.kind()).then_some(counter));
+        let (bucket, label) = bucket.finish((counter != own.kind()).then_some(counter));
+        let key = self.snapshot.bucket_key(bucket);
         Applied::Charged(Charge {
             rule: limit.rule.clone(),
             name: limit.name.clone(),

@@ -65,8 +65,9 @@ impl Bucket {
         }
     }
 
-    /// The key and the label. `counter` sets a bucket apart whose allowance is of another kind than its limit's.
-    pub(crate) fn finish(mut self, counter: Option<u8>) -> (u64, String) {
+    /// The name, of which [`key`] makes the key, and the label. `counter` sets a bucket apart whose allowance is of another kind
+    /// than its limit's.
+    pub(crate) fn finish(mut self, counter: Option<u8>) -> (Vec<u8>, String) {
         if self.is_shared {
             self.bytes.truncate(self.rule_len);
             self.push(b'-', b"");
@@ -77,8 +78,7 @@ impl Bucket {
         if let Some(counter) = counter {
             self.push(b'+', &[counter]);
         }
-        let digest = Hash::Sha256.digest(&[&self.bytes]);
-        (digest.first_chunk().map_or(0, |first| u64::from_le_bytes(*first)), self.label)
+        (self.bytes, self.label)
     }
 
     fn push(&mut self, kind: u8, value: &[u8]) {
@@ -86,6 +86,11 @@ impl Bucket {
         self.bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
         self.bytes.extend_from_slice(value);
     }
+}
+
+/// The key of a bucket with this name. Nobody can choose names that share one.
+pub(crate) fn key(name: &[u8]) -> u64 {
+    Hash::Sha256.digest(&[name]).first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// A network of IPv6: its groups up to the last that is not zero. (The library's own spelling is 2 KB of wasm.)
@@ -120,12 +125,17 @@ mod tests {
         assert_eq!(label("unknown", 32, 64), SHARED);
     }
 
+    fn finished(bucket: Bucket, counter: Option<u8>) -> (u64, String) {
+        let (name, label) = bucket.finish(counter);
+        (key(&name), label)
+    }
+
     fn bucket(rule: &str, parts: &[(u8, &str)]) -> (u64, String) {
         let mut bucket = Bucket::new(rule);
         for (kind, value) in parts {
             bucket.add_text(*kind, value);
         }
-        bucket.finish(None)
+        finished(bucket, None)
     }
 
     #[test]
@@ -152,7 +162,7 @@ mod tests {
             for part in parts {
                 bucket.add(b'h', part, part);
             }
-            bucket.finish(None)
+            finished(bucket, None)
         };
         let long = [b'a'; MAX_VALUE + 1];
         let one = shared(&[b""]);
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn another_counter_is_another_bucket() {
-        let with = |counter| Bucket::new("r").finish(counter).0;
+        let with = |counter| finished(Bucket::new("r"), counter).0;
         assert_ne!(with(None), with(Some(b'd')));
         assert_ne!(with(Some(b'm')), with(Some(b'd')));
     }

@@ -323,3 +323,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_canonical_at_a_glance_is_so_when_it_is_read_in_full() {
+    const ALPHABET: [char; 8] = ['/', '.', 'a', '-', '%', ';', '\\', '"'];
+    let mut paths = vec![String::new()];
+    let mut n_plain = 0;
+    for _ in 0..5 {
+        paths = paths.iter().flat_map(|path| ALPHABET.map(|c| format!("{path}{c}"))).collect();
+        for path in paths.iter().filter(|path| is_canonical(path)) {
+            n_plain += 1;
+            for rules in [DEFAULT, DISABLED, MERGED, KEPT, REFUSED, FORWARDED, REDIRECTED] {
+                let full = super::read(path, rules);
+                assert!(full.is_ok_and(|it| !it.redirect && it.path == path.as_str()), "{path} under {rules:?}");
+                assert!(!has_escaped_slash(path));
+            }
+        }
+    }
+    assert!(n_plain > 100 && !is_canonical("") && !is_canonical("a"), "{n_plain}");
+}

@@ -5,6 +5,8 @@
 
 use std::{any::Any, cell::RefCell, rc::Rc};
 
+use crate::bytes::same_bytes;
+
 /// A record of any kind, or that there is none. One type for all: a copy of this code for each kind of record is 2 KB of wasm.
 pub(super) type Answer = Option<Rc<dyn Any>>;
 
@@ -41,7 +43,7 @@ impl Recent {
     pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<Answer> {
         let kept = self.kept.try_borrow().ok()?;
         let at = kept.hashes.iter().position(|known| *known == hash)?;
-        kept.entries.get(at).filter(|(known, _)| known == key).map(|(_, answer)| answer.clone())
+        kept.entries.get(at).filter(|(known, _)| same_bytes(known, key)).map(|(_, answer)| answer.clone())
     }
 
     /// Keeps an answer whose payload had `len` bytes in place of the oldest.

@@ -1,4 +1,5 @@
-//! `portcullis plan`: the registrations that manifests lead to, and what put each tag there, without touching anything.
+//! `portcullis plan`: the registrations that manifests and live clusters lead to, and what put each tag there, without
+//! touching anything.
 
 use std::{
     io::{self, Write as _},
@@ -10,20 +11,20 @@ use clap::Parser;
 use super::Outcome;
 use crate::{
     config::Config,
-    consul::{self, Client, ConsulConfig, Origin, Scope, Wanted},
+    consul::{self, Client, ConsulConfig, Origin, Scope, Source, Wanted},
     external,
     kube::Cluster,
     sources::SourceErrors,
-    sync::{Note, Reason, Registration, Severity, SyncOptions, desired, routes},
+    sync::{Desired, Note, Reason, Registration, Severity, SyncOptions, desired, routes},
 };
 
 /// Options of `portcullis plan`.
 #[derive(Debug, Parser)]
 pub(super) struct Args {
-    /// A configuration file, for `manifests` and `sync`
+    /// A configuration file, for `manifests`, `clusters` and `sync`
     #[arg(short, long, value_name = "FILE", required_unless_present = "manifests")]
     config: Option<PathBuf>,
-    /// A directory of Kubernetes manifests, or one file
+    /// A directory of Kubernetes manifests, or one file, instead of what the configuration names
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
     /// A sync option, e.g. `nodePortSync=InternalOnly`; may be repeated, lists as JSON
@@ -41,30 +42,42 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = args.config.as_deref().map(Config::load).transpose()?;
     let mut options = config.as_ref().map(|config| config.sync.clone()).unwrap_or_default();
     apply(&mut options, &args.set)?;
-    let manifests = args.manifests.as_ref().or(config.as_ref().map(|config| &config.manifests));
-    let Some(manifests) = manifests else { anyhow::bail!("one of --config and --manifests is needed") };
-    let cluster = Cluster::load_directory(manifests).map_err(SourceErrors)?;
-    let desired = desired(&cluster, &options);
-    let external = config.as_ref().and_then(|config| config.external.clone());
-    let beside = external.as_ref().map(|external| external::of(external, &options)).transpose()?.unwrap_or_default();
-    let all: Vec<_> = desired.registrations.iter().chain(&beside.registrations).cloned().collect();
+    let clusters = match (&args.manifests, &config) {
+        (Some(manifests), _) => vec![(options.clone(), Cluster::load_directory(manifests).map_err(SourceErrors)?)],
+        (None, Some(config)) => super::clusters::read(&Config { sync: options.clone(), ..config.clone() })?,
+        (None, None) => anyhow::bail!("one of --config and --manifests is needed"),
+    };
+    let (mut all, mut notes, mut why, mut wanted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (options, cluster) in clusters {
+        let Desired { registrations, notes: said, reasons } = desired(&cluster, &options);
+        all.extend(registrations.clone());
+        notes.extend(said);
+        why.extend(reasons);
+        let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
+        wanted.push((Scope::new(&options), Wanted { registrations, source_is_empty }));
+    }
+    if let Some(external) = config.as_ref().and_then(|config| config.external.as_ref()) {
+        let external::Desired { registrations, notes: said, .. } = external::of(external, &options)?;
+        all.extend(registrations.clone());
+        notes.extend(said);
+        let source_is_empty = registrations.is_empty();
+        wanted.push((Scope::external(&external.name), Wanted { registrations, source_is_empty }));
+    }
     // Conflicts between services are seen only when the gate's routes are made.
     let (_, conflicts) = routes(&all);
-    let outcome = report_notes(desired.notes.iter().chain(&beside.notes).chain(&conflicts));
+    let mut outcome = report_notes(notes.iter().chain(&conflicts));
     if args.diff {
         let consul = config.and_then(|config| config.consul).unwrap_or_default();
-        let source_is_empty = cluster.services.is_empty() && cluster.nodes.is_empty();
-        let wanted = Wanted { registrations: desired.registrations, source_is_empty };
-        let outcome = outcome.and(compare(&consul, &Scope::new(&options), wanted)?);
-        let Some(external) = external else { return Ok(outcome) };
-        let wanted = Wanted { source_is_empty: beside.registrations.is_empty(), registrations: beside.registrations };
-        return Ok(outcome.and(compare(&consul, &Scope::external(&external.name), wanted)?));
+        for (scope, wanted) in wanted {
+            outcome = outcome.and(compare(&consul, &scope, wanted)?);
+        }
+        return Ok(outcome);
     }
     if args.json {
         super::print_json(&all)?;
     } else {
         table(&all)?;
-        reasons(&desired.reasons)?;
+        reasons(&why)?;
     }
     Ok(outcome)
 }
@@ -93,21 +106,22 @@ fn apply(options: &mut SyncOptions, set: &[String]) -> anyhow::Result<()> {
 /// One line a change; holds if there is none.
 fn compare(config: &ConsulConfig, scope: &Scope, mut wanted: Wanted) -> anyhow::Result<Outcome> {
     let client = Client::new(config)?;
+    let nodes = wanted.registrations.iter().map(|registration| registration.node.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let live = runtime.block_on(consul::read::live(&client, scope, &wanted.registrations))?;
+    let live = runtime.block_on(consul::read::live(&client, scope, nodes))?;
     if scope.origin == Origin::External {
         // Nothing is probed here.
         for registration in &mut wanted.registrations {
             let node = live.nodes.get(&registration.node);
-            if let Some(found) = node.and_then(|node| node.checks.get(&registration.check.check_id)) {
+            if let Some(found) = node.and_then(|node| node.checks.get(registration.check.check_id.as_str())) {
                 let check = &mut registration.check;
-                (check.status, check.output) = (found.status.clone(), found.output.clone());
+                (check.status, check.output) = (found.status.to_string(), found.output.to_string());
             }
         }
     }
     let difference = consul::diff(&wanted.registrations, &live, scope);
-    let owned = live.n_owned(scope);
-    if let Some(hold) = consul::brake(&difference, owned, wanted.source_is_empty, config.max_removal_percent) {
+    let source = Source { is_empty: wanted.source_is_empty, is_broken: false };
+    if let Some(hold) = consul::brake(&difference, || live.n_owned(scope), source, config.max_removal_percent) {
         super::message("warning", &format!("{hold}: `portcullis run` would remove nothing until a person lets it"));
     }
     for conflict in &difference.conflicts {

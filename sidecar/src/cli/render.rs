@@ -8,14 +8,7 @@ use std::{
 use clap::Parser;
 
 use super::Outcome;
-use crate::{
-    config::Config,
-    external::{self, Desired},
-    gate,
-    kube::Cluster,
-    sources::SourceErrors,
-    sync,
-};
+use crate::{config::Config, external, gate, sync};
 
 /// Options of `portcullis render`.
 #[derive(Debug, Parser)]
@@ -30,13 +23,19 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = Config::load(&args.config)?;
-    let cluster = Cluster::load_directory(&config.manifests).map_err(SourceErrors)?;
-    let desired = sync::desired(&cluster, &config.sync);
-    let external = config.external.as_ref().map(|external| external::of(external, &config.sync)).transpose()?;
-    let Desired { registrations, notes: more, .. } = external.unwrap_or_default();
-    let all: Vec<_> = desired.registrations.into_iter().chain(registrations).collect();
-    let (routes, notes) = sync::routes(&all);
-    let holds = super::plan::report_notes(desired.notes.iter().chain(&more).chain(&notes));
+    let (mut registrations, mut notes) = (Vec::new(), Vec::new());
+    for (options, cluster) in super::clusters::read(&config)? {
+        let desired = sync::desired(&cluster, &options);
+        registrations.extend(desired.registrations);
+        notes.extend(desired.notes);
+    }
+    if let Some(external) = &config.external {
+        let external::Desired { registrations: more, notes: said, .. } = external::of(external, &config.sync)?;
+        registrations.extend(more);
+        notes.extend(said);
+    }
+    let (routes, conflicts) = sync::routes(&registrations);
+    let holds = super::plan::report_notes(notes.iter().chain(&conflicts));
     if args.json {
         super::print_json(&gate::configuration(&routes, &config.gate))?;
     } else {

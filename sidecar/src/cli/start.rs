@@ -33,7 +33,9 @@ enum LogFormat {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let config = Config::load(&args.config)?;
+    // kube's client prints each failed call, whatever becomes of it; ours says once what is wrong.
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
+    let filter = filter.add_directive("kube_client=off".parse()?);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     match args.log_format {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::diff::Difference;
+use super::{diff::Difference, told::Source};
 
 /// So many instances may always go: a brake that people meet every day is one they learn to release unread.
 const FREE: usize = 10;
@@ -24,17 +24,32 @@ pub enum Hold {
         /// The limit in per cent.
         percent: u8,
     },
+    /// The source cannot be read for too long: what it told last may be over (G3).
+    BrokenSource {
+        /// How many instances would go.
+        removals: usize,
+    },
 }
 
 /// Whether removals have to wait. Counted is what the catalog loses: instances that move to other nodes are no loss.
-pub fn brake(difference: &Difference, owned: usize, source_is_empty: bool, percent: u8) -> Option<Hold> {
+/// `owned` counts the instances that are ours; it is asked only when it matters.
+pub fn brake(difference: &Difference, owned: impl FnOnce() -> usize, source: Source, percent: u8) -> Option<Hold> {
     let (added, removals) = difference.n_added_and_removed();
-    let lost = removals.saturating_sub(added);
-    if removals > 0 && source_is_empty {
+    if removals == 0 {
+        return None;
+    }
+    if source.is_broken {
+        return Some(Hold::BrokenSource { removals });
+    }
+    if source.is_empty {
         return Some(Hold::EmptySource { removals });
     }
-    let too_many = lost > FREE && lost * 100 > owned * usize::from(percent);
-    too_many.then_some(Hold::TooMany { removals, owned, percent })
+    let lost = removals.saturating_sub(added);
+    if lost <= FREE {
+        return None;
+    }
+    let owned = owned();
+    (lost * 100 > owned * usize::from(percent)).then_some(Hold::TooMany { removals, owned, percent })
 }
 
 // === impl Hold ===
@@ -43,8 +58,15 @@ impl Hold {
     /// How many instances would go.
     pub fn removals(self) -> usize {
         match self {
-            Self::EmptySource { removals } | Self::TooMany { removals, .. } => removals,
+            Self::EmptySource { removals } | Self::TooMany { removals, .. } | Self::BrokenSource { removals } => {
+                removals
+            }
         }
+    }
+
+    /// Whether a person can let them pass. Nobody knows what a source holds that cannot be read.
+    pub fn can_be_released(self) -> bool {
+        !matches!(self, Self::BrokenSource { .. })
     }
 }
 
@@ -56,6 +78,9 @@ impl fmt::Display for Hold {
             }
             Self::TooMany { removals, owned, percent } => {
                 write!(f, "{removals} of {owned} instances would be removed, more than maxRemovalPercent {percent}")
+            }
+            Self::BrokenSource { removals } => {
+                write!(f, "{removals} instances would be removed, but their source cannot be read at the moment")
             }
         }
     }
@@ -90,9 +115,13 @@ mod tests {
             (40, 95, 100, false, true),
         ];
         for (added, removed, owned, empty, held) in cases {
-            let found = brake(&difference(added, removed), owned, empty, 50);
+            let source = Source { is_empty: empty, is_broken: false };
+            let found = brake(&difference(added, removed), || owned, source, 50);
             assert_eq!(found.is_some(), held, "{added} added, {removed} of {owned} removed, empty: {empty}");
         }
-        assert_eq!(brake(&difference(0, 100), 100, false, 100), None, "a limit of 100 % is no brake");
+        let all = |source, percent| brake(&difference(0, 100), || 100, source, percent);
+        assert_eq!(all(Source::default(), 100), None, "a limit of 100 % is no brake");
+        let held = all(Source { is_empty: true, is_broken: true }, 100).unwrap();
+        assert_eq!((held, held.can_be_released()), (Hold::BrokenSource { removals: 100 }, false));
     }
 }

@@ -6,10 +6,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use super::{
-    live::{Live, LiveCheck, LiveNode, LiveService, LiveWeights, Scope},
+    known::Index,
+    live::{Live, LiveCheck, LiveNode, LiveService, LiveWeights, Meta, Scope, Text, Texts},
     operation::Operation,
 };
 use crate::sync::Registration;
@@ -25,6 +27,8 @@ pub struct Difference {
     pub empty_nodes: Vec<Operation>,
     /// What cannot be registered because somebody else has it.
     pub conflicts: Vec<Conflict>,
+    /// The Consul services that these conflicts are about.
+    pub contested: BTreeSet<String>,
 }
 
 /// What changes in one Consul service.
@@ -71,52 +75,133 @@ pub struct Conflict {
 
 /// What has to change so that `live` holds `wanted` and nothing else of ours.
 pub fn diff(wanted: &[Registration], live: &Live, scope: &Scope) -> Difference {
-    let mut found = Difference::default();
-    let mut changes: BTreeMap<String, BTreeMap<(String, String), InstanceChange>> = BTreeMap::new();
-    let mut add = |change: InstanceChange| {
-        let of_service = changes.entry(change.service.service.clone()).or_default();
-        of_service.insert((change.node.clone(), change.service.id.clone()), change);
-    };
-    let nodes: BTreeMap<&str, &Registration> = wanted.iter().map(|it| (it.node.as_str(), it)).collect();
-    let mut closed = BTreeSet::new();
-    for (name, registration) in nodes {
-        match live.nodes.get(name) {
-            Some(node) if !scope.may_carry(name, node) => {
-                found.conflicts.push(Conflict { node: name.to_owned(), id: None });
-                closed.insert(name);
+    let index = Index::of(live);
+    let mut groups: BTreeMap<&str, Vec<&Registration>> =
+        index.names().map(|name| (name.as_ref(), Vec::new())).collect();
+    for registration in wanted {
+        groups.entry(&registration.service.service).or_default().push(registration);
+    }
+    let mut look = Look::at(live, scope);
+    for (name, wanted) in groups {
+        look.service(name, wanted, index.places(name));
+    }
+    look.done()
+}
+
+/// A comparison, service by service: of all of them, or of those that may not be in step. It is right for these alone as long
+/// as all others are in step.
+pub(super) struct Look<'a> {
+    live: &'a Live,
+    scope: &'a Scope,
+    found: Difference,
+    changes: BTreeMap<String, BTreeMap<(String, Text), InstanceChange>>,
+    /// The Consul nodes that are wanted, and whether they may carry anything of ours.
+    nodes: BTreeMap<String, bool>,
+    /// Instances that stand under another name than they shall: they are no removals there.
+    moved: BTreeSet<(String, Text)>,
+    texts: Texts,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn at(live: &'a Live, scope: &'a Scope) -> Self {
+        Self {
+            live,
+            scope,
+            found: Difference::default(),
+            changes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            texts: Texts::default(),
+        }
+    }
+
+    /// Looks at one Consul service: what is wanted of it, and where instances of that name stand.
+    pub(super) fn service<'r>(
+        &mut self,
+        name: &str,
+        wanted: impl IntoIterator<Item = &'r Registration>,
+        places: &[(Text, Text)],
+    ) {
+        let mut kept = BTreeSet::new();
+        for registration in wanted {
+            let (node, id) = (registration.node.as_str(), registration.service.id.as_str());
+            if !self.node_is_open(registration) {
+                self.found.contested.insert(name.to_owned());
+                continue;
             }
-            node => found.nodes.extend(node_change(registration, node)),
+            kept.insert((node, id));
+            let change = match self.live.nodes.get(node).and_then(|node| Some((node, node.services.get(id)?))) {
+                None => Some(added(registration, &mut self.texts)),
+                Some((_, present)) if !self.scope.owns(present) => {
+                    self.found.conflicts.push(Conflict { node: node.to_owned(), id: Some(id.to_owned()) });
+                    self.found.contested.insert(name.to_owned());
+                    None
+                }
+                Some((on, present)) => {
+                    if *present.service != *name {
+                        self.moved.insert((node.to_owned(), Arc::clone(&present.id)));
+                    }
+                    updated(registration, on, present, &mut self.texts)
+                }
+            };
+            self.changes(change);
         }
-    }
-    let mut kept = BTreeSet::new();
-    for registration in wanted.iter().filter(|it| !closed.contains(it.node.as_str())) {
-        let (node, id) = (registration.node.as_str(), registration.service.id.as_str());
-        kept.insert((node, id));
-        match live.nodes.get(node).and_then(|node| Some((node, node.services.get(id)?))) {
-            None => add(added(registration)),
-            Some((_, present)) if !scope.owns(present) => {
-                found.conflicts.push(Conflict { node: node.to_owned(), id: Some(id.to_owned()) });
+        for (node, id) in places.iter().filter(|(node, id)| !kept.contains(&(&**node, &**id))) {
+            let Some(on) = self.live.nodes.get(&**node) else { continue };
+            let Some(service) = on.services.get(id) else { continue };
+            if self.scope.may_carry(node, on) && self.scope.owns(service) {
+                let (node, service) = (node.to_string(), service.clone());
+                self.changes([InstanceChange { node, service, check: None, kind: Kind::Remove }]);
             }
-            Some((on, present)) => updated(registration, on, present).into_iter().for_each(&mut add),
         }
     }
-    for (name, node) in live.nodes.iter().filter(|(name, node)| scope.may_carry(name, node)) {
-        let ours = node.services.values().filter(|service| scope.owns(service));
-        for service in ours.filter(|service| !kept.contains(&(name.as_str(), service.id.as_str()))) {
-            add(InstanceChange { node: name.clone(), service: service.clone(), check: None, kind: Kind::Remove });
+
+    /// Everything that was found.
+    pub(super) fn done(self) -> Difference {
+        let Self { live, scope, mut found, mut changes, nodes, moved, .. } = self;
+        for (name, node) in
+            live.nodes.iter().filter(|(name, node)| node.services.is_empty() && scope.owns_node(name, node))
+        {
+            if !nodes.contains_key(name) {
+                let (name, modify_index) = (name.clone(), node.modify_index);
+                found.empty_nodes.push(Operation::DeleteNode { name, modify_index });
+            }
         }
-        let is_wanted = wanted.iter().any(|registration| registration.node == *name);
-        if node.services.is_empty() && !is_wanted && scope.owns_node(name, node) {
-            let (name, modify_index) = (name.clone(), node.modify_index);
-            found.empty_nodes.push(Operation::DeleteNode { name, modify_index });
+        for instances in changes.values_mut() {
+            instances.retain(|place, change| change.kind != Kind::Remove || !moved.contains(place));
+        }
+        found.conflicts.sort();
+        found.services = changes
+            .into_iter()
+            .filter(|(_, instances)| !instances.is_empty())
+            .map(|(service, instances)| ServiceChange { service, instances: instances.into_values().collect() })
+            .collect();
+        found
+    }
+
+    fn changes(&mut self, changes: impl IntoIterator<Item = InstanceChange>) {
+        for change in changes {
+            let of_service = self.changes.entry(change.service.service.to_string()).or_default();
+            of_service.insert((change.node.clone(), Arc::clone(&change.service.id)), change);
         }
     }
-    found.conflicts.sort();
-    found.services = changes
-        .into_iter()
-        .map(|(service, instances)| ServiceChange { service, instances: instances.into_values().collect() })
-        .collect();
-    found
+
+    /// Whether the node may carry the registration; makes or mends it where it is met first.
+    fn node_is_open(&mut self, registration: &Registration) -> bool {
+        let name = &registration.node;
+        if let Some(is_open) = self.nodes.get(name) {
+            return *is_open;
+        }
+        let node = self.live.nodes.get(name);
+        let is_open = node.is_none_or(|node| self.scope.may_carry(name, node));
+        if is_open {
+            self.found.nodes.extend(node_change(registration, node));
+        } else {
+            self.found.conflicts.push(Conflict { node: name.clone(), id: None });
+        }
+        self.nodes.insert(name.clone(), is_open);
+        is_open
+    }
 }
 
 /// Makes a node, or mends one of our own. The synthetic one is left as it is: others may use it too.
@@ -134,7 +219,7 @@ fn node_change(registration: &Registration, live: Option<&LiveNode>) -> Option<O
     // Pairs that others added stay, such as those that consul-esm goes by.
     let mut meta = live.meta.clone();
     meta.extend(registration.node_meta.clone());
-    let same = live.address == registration.address && live.meta == meta;
+    let same = *live.address == registration.address && live.meta == meta;
     (!same && !registration.skip_node_update).then(|| {
         let (address, id) = (registration.address.clone(), live.id.clone());
         let node = LiveNode { id, address, meta, modify_index: live.modify_index, ..LiveNode::default() };
@@ -142,18 +227,24 @@ fn node_change(registration: &Registration, live: Option<&LiveNode>) -> Option<O
     })
 }
 
-fn added(registration: &Registration) -> InstanceChange {
+fn added(registration: &Registration, texts: &mut Texts) -> InstanceChange {
+    let service = wanted_service(registration, 0, texts);
     InstanceChange {
         node: registration.node.clone(),
-        service: wanted_service(registration, 0),
-        check: Some((wanted_check(registration), registration.check.kind.clone())),
+        check: Some((wanted_check(registration, &service.id, texts), registration.check.kind.clone())),
+        service,
         kind: Kind::Add,
     }
 }
 
-fn updated(registration: &Registration, node: &LiveNode, present: &LiveService) -> Option<InstanceChange> {
-    let service = wanted_service(registration, present.modify_index);
-    let mut check = wanted_check(registration);
+fn updated(
+    registration: &Registration,
+    node: &LiveNode,
+    present: &LiveService,
+    texts: &mut Texts,
+) -> Option<InstanceChange> {
+    let service = wanted_service(registration, present.modify_index, texts);
+    let mut check = wanted_check(registration, &service.id, texts);
     if let (Some(_), Some(found)) = (&check.definition, node.checks.get(&check.check_id)) {
         // Whoever probes it writes these.
         (check.status, check.output) = (found.status.clone(), found.output.clone());
@@ -182,14 +273,14 @@ fn updated(registration: &Registration, node: &LiveNode, present: &LiveService) 
     })
 }
 
-pub(super) fn wanted_service(registration: &Registration, modify_index: u64) -> LiveService {
+pub(super) fn wanted_service(registration: &Registration, modify_index: u64, texts: &mut Texts) -> LiveService {
     let service = &registration.service;
     LiveService {
-        id: service.id.clone(),
-        service: service.service.clone(),
-        tags: service.tags.clone(),
-        address: service.address.clone(),
-        meta: service.meta.clone(),
+        id: service.id.as_str().into(),
+        service: texts.text(&service.service),
+        tags: texts.list(service.tags.iter().map(String::as_str)),
+        address: texts.text(&service.address),
+        meta: Meta::from(&service.meta),
         port: service.port.into(),
         weights: LiveWeights { passing: service.weights.passing.into(), warning: service.weights.warning.into() },
         enable_tag_override: false,
@@ -197,15 +288,16 @@ pub(super) fn wanted_service(registration: &Registration, modify_index: u64) -> 
     }
 }
 
-pub(super) fn wanted_check(registration: &Registration) -> LiveCheck {
+/// `id` is the instance's, to be shared.
+pub(super) fn wanted_check(registration: &Registration, id: &Text, texts: &mut Texts) -> LiveCheck {
     let check = &registration.check;
     LiveCheck {
-        check_id: check.check_id.clone(),
-        name: check.name.clone(),
-        status: check.status.clone(),
-        output: check.output.clone(),
-        service_id: check.service_id.clone(),
-        service_name: registration.service.service.clone(),
+        check_id: check.check_id.as_str().into(),
+        name: texts.text(&check.name),
+        status: texts.text(&check.status),
+        output: check.output.as_str().into(),
+        service_id: if check.service_id == **id { Arc::clone(id) } else { check.service_id.as_str().into() },
+        service_name: texts.text(&registration.service.service),
         definition: check.definition.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! Noticing that somebody changed the catalog (H4), without reading it: blocking queries whose lists are filtered away.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -11,6 +11,12 @@ use super::{client::Client, error::ConsulError, live::Scope};
 /// that reading a large catalog never becomes the main thing that we do.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_PER_READ: u32 = 20;
+/// Our own writes are told apart by their index, and one of somebody else just before may hide behind them. So after them
+/// there is a look as well, but later: it must not become part of the cost of every change.
+const AFTER_OWN: Duration = Duration::from_secs(30);
+const AFTER_OWN_PER_READ: u32 = 200;
+/// How many of our last writes are told apart.
+const REMEMBERED: usize = 1024;
 /// After a failed query.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -20,6 +26,12 @@ pub(super) struct Drift {
     services: Query,
     checks: Query,
     not_before: Instant,
+    /// Raft indexes of our own last writes.
+    ours: BTreeSet<u64>,
+    /// When there is a look because of them.
+    look: Option<Instant>,
+    /// How long after them.
+    after_own: Duration,
 }
 
 #[derive(Debug)]
@@ -46,40 +58,71 @@ impl Drift {
                 query(format!("/v1/health/node/{node}"), "CheckID"),
             )
         };
-        Self { services, checks, not_before: Instant::now() }
+        let (ours, look, after_own) = (BTreeSet::new(), None, AFTER_OWN);
+        Self { services, checks, not_before: Instant::now(), ours, look, after_own }
     }
 
     /// Tells how long reading took.
     pub(super) fn was_read(&mut self, took: Duration) {
         self.not_before = Instant::now() + PAUSE.max(took * PAUSE_PER_READ);
+        self.after_own = AFTER_OWN.max(took * AFTER_OWN_PER_READ);
+        self.look = None;
+    }
+
+    /// Tells the index of a write of ours.
+    pub(super) fn wrote(&mut self, index: u64) {
+        if index > 0 {
+            self.ours.insert(index);
+        }
+        if self.ours.len() > REMEMBERED {
+            self.ours.pop_first();
+        }
     }
 
     /// Returns when something has changed since the last time, or when nobody can tell, because a query failed; at once for
     /// the first time. May be dropped and called again.
     pub(super) async fn moved(&mut self, client: &Client) {
         tokio::time::sleep_until(self.not_before).await;
-        let outcome = tokio::select! {
-            outcome = self.services.moved(client) => outcome,
-            outcome = self.checks.moved(client) => outcome,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "the watch on Consul's catalog failed");
-            // The index may belong to a state that is gone.
-            (self.services.index, self.checks.index) = (0, 0);
-            tokio::time::sleep(RETRY).await;
+        loop {
+            let look = self.look;
+            let due = async move {
+                match look {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = self.services.moved(client) => outcome,
+                outcome = self.checks.moved(client) => outcome,
+                () = due => return,
+            };
+            match outcome {
+                Ok(index) if self.ours.contains(&index) => {
+                    self.look.get_or_insert(Instant::now() + self.after_own);
+                }
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "the watch on Consul's catalog failed");
+                    // The index may belong to a state that is gone.
+                    (self.services.index, self.checks.index) = (0, 0);
+                    tokio::time::sleep(RETRY).await;
+                    return;
+                }
+            }
         }
     }
 }
 
 impl Query {
-    async fn moved(&mut self, client: &Client) -> Result<(), ConsulError> {
+    /// The index that it has moved to; 0, which is nobody's, if that was backwards.
+    async fn moved(&mut self, client: &Client) -> Result<u64, ConsulError> {
         let parameters: Vec<_> = self.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
         loop {
             let index = client.get_after::<Value>(&self.path, &parameters, self.index).await?.index;
             if index != self.index {
                 // Going backwards is a restored snapshot: begin anew.
                 self.index = if index < self.index { 0 } else { index };
-                return Ok(());
+                return Ok(self.index);
             }
         }
     }

@@ -19,18 +19,22 @@ use super::{
     brake::{Hold, brake},
     client::{Client, Fence, TxnError},
     config::ConsulConfig,
-    diff::{Difference, Kind, ServiceChange, diff},
+    diff::{Difference, Kind, ServiceChange},
     drift::Drift,
     error::ConsulError,
     heartbeat,
-    live::{Live, Origin, Scope},
+    known::Known,
+    live::{Origin, Scope},
     lock,
     operation::Operation,
+    progress::{self, Progress},
     read,
     said::Said,
-    transactions::{Transaction, transactions},
+    status,
+    told::{Book, Inbox, Source, Wanted},
+    transactions::{Transaction, batches, transactions},
 };
-use crate::sync::{Registration, SyncOptions};
+use crate::sync::{Group, SyncOptions};
 
 /// Everything is read again after this long, whatever the watch says.
 const SAFETY: Duration = Duration::from_secs(300);
@@ -44,19 +48,13 @@ const ROUNDS: usize = 4;
 /// How long giving back the lock may take at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What Consul should hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// All registrations of our cluster.
-    pub registrations: Vec<Registration>,
-    /// Whether the source held neither a Service nor a Node: then nothing is removed.
-    pub source_is_empty: bool,
-}
-
 /// The running task.
 #[derive(Debug)]
 pub struct Follower {
-    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    inbox: Arc<Inbox>,
+    /// Rings when something was put into the inbox; `true` once there was anything.
+    bell: watch::Sender<bool>,
+    status: status::Shared,
     leads: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
@@ -65,14 +63,17 @@ struct Task {
     client: Arc<Client>,
     scope: Scope,
     config: ConsulConfig,
-    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    inbox: Arc<Inbox>,
+    bell: watch::Receiver<bool>,
+    book: Book,
     fence: Option<Fence>,
+    /// Whether there is one, for others.
+    leads: watch::Sender<bool>,
     /// By service: what Consul did not take. It is not asked again until it is something else.
     refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
+    status: status::Shared,
     backoff: Duration,
-    /// Whether we are the leader.
-    leading: watch::Sender<bool>,
 }
 
 /// How a pass ended.
@@ -96,41 +97,52 @@ impl Follower {
     /// The same for another part of the catalog.
     pub fn start_in(config: &ConsulConfig, scope: Scope) -> Result<Self, ConsulError> {
         let client = Arc::new(Client::new(config)?);
-        let (sender, wanted) = watch::channel(None);
-        let (leading, leads) = watch::channel(false);
+        let (inbox, status) = (Arc::<Inbox>::default(), status::Shared::default());
+        let (sender, bell) = watch::channel(false);
+        let (leads, is_leader) = watch::channel(false);
         let task = Task {
             client,
             scope,
             config: config.clone(),
-            wanted,
+            inbox: Arc::clone(&inbox),
+            bell,
+            book: Book::default(),
             fence: None,
+            leads,
             refused: BTreeMap::new(),
             said: Said::default(),
+            status: status.clone(),
             backoff: FIRST_BACKOFF,
-            leading,
         };
-        Ok(Self { wanted: sender, leads, task: tokio::spawn(task.run()) })
+        Ok(Self { inbox, bell: sender, status, leads: is_leader, task: tokio::spawn(task.run()) })
     }
 
     /// From now on this is what Consul should hold. Only to be told when the source was read whole.
     pub fn want(&self, wanted: Wanted) {
-        self.wanted.send_if_modified(|present| {
-            let differs = present.as_deref() != Some(&wanted);
-            if differs {
-                *present = Some(Arc::new(wanted));
-            }
-            differs
-        });
+        self.inbox.replace(wanted);
+        self.bell.send_replace(true);
     }
 
-    /// Whether this sidecar is the one that writes, as it changes.
+    /// The same for the services that changed: under these Consul names this is wanted, `None` for nothing, and all others
+    /// stay as they were told. The first call is everything there is; only to be made when the source was read whole.
+    pub fn change(&self, changes: impl IntoIterator<Item = (Arc<str>, Option<Group>)>, source: Source) {
+        self.inbox.change(changes, source);
+        self.bell.send_replace(true);
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> &status::Shared {
+        &self.status
+    }
+
+    /// Whether this sidecar holds the lock: what must be done once by all of them is then its to do.
     pub fn leads(&self) -> watch::Receiver<bool> {
         self.leads.clone()
     }
 
     /// Gives back the lock, so that a standby takes over at once, and ends.
     pub async fn stop(self) {
-        drop(self.wanted);
+        drop(self.bell);
         // It ends by itself; a panic in it was printed.
         let _ = self.task.await;
     }
@@ -140,8 +152,8 @@ impl Follower {
 
 impl Task {
     async fn run(mut self) {
-        let mut wanted = self.wanted.clone();
-        let end = async move { while wanted.changed().await.is_ok() {} };
+        let mut bell = self.bell.clone();
+        let end = async move { while bell.changed().await.is_ok() {} };
         tokio::select! {
             () = end => {}
             () = self.forever() => {}
@@ -155,11 +167,11 @@ impl Task {
     async fn forever(&mut self) {
         if self.scope.origin == Origin::Kubernetes {
             // Fails only when everything is over, which `run` sees as well.
-            let _ = self.wanted.wait_for(Option::is_some).await;
+            let _ = self.bell.wait_for(|rang| *rang).await;
         }
         loop {
             if self.config.dry_run {
-                self.leading.send_replace(true);
+                self.leads.send_replace(true);
                 tracing::info!("dry run: nothing is written to Consul");
                 self.work(None).await;
             }
@@ -169,7 +181,7 @@ impl Task {
                     self.lead(fence).await;
                 }
                 Err(error) => {
-                    self.said.fault(&error);
+                    self.fault(&error);
                     self.back_off().await;
                 }
             }
@@ -179,29 +191,35 @@ impl Task {
     async fn lead(&mut self, fence: Fence) {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
+        self.leads.send_replace(true);
         self.refused.clear();
-        self.leading.send_replace(true);
+        self.status.lock().leads = true;
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
             () = lock::keep(&client, &fence) => {}
             () = heartbeat::keep(&client, &scope, seconds) => {}
             () = self.work(Some(&fence)) => {}
         }
+        self.leads.send_replace(false);
         tracing::warn!("the lock is lost");
-        self.leading.send_replace(false);
+        {
+            let mut status = self.status.lock();
+            (status.leads, status.in_step) = (false, None);
+        }
         lock::release(&self.client, &fence).await;
         self.fence = None;
     }
 
     /// Passes until the lock is lost.
     async fn work(&mut self, fence: Option<&Fence>) {
-        let (mut live, mut drift) = (None, Drift::new(&self.scope));
-        let (client, mut source) = (Arc::clone(&self.client), self.wanted.clone());
+        let (mut known, mut drift) = (None, Drift::new(&self.scope));
+        let (client, mut bell) = (Arc::clone(&self.client), self.bell.clone());
         // The leader alone probes external services, so it leads before it knows what it wants.
-        let _ = source.wait_for(Option::is_some).await;
+        let _ = bell.wait_for(|rang| *rang).await;
         loop {
-            let Some(wanted) = source.borrow_and_update().clone() else { return };
-            let pause = match self.pass(fence, &wanted, &mut live, &mut drift).await {
+            bell.borrow_and_update();
+            self.book.take(&self.inbox);
+            let pause = match self.pass(fence, &mut known, &mut drift).await {
                 Ok(Passed::NotLeader) => return,
                 Ok(passed) => {
                     self.said.no_fault();
@@ -209,19 +227,26 @@ impl Task {
                     if matches!(passed, Passed::InStep) { SAFETY } else { WAITING }
                 }
                 Err(error) => {
-                    self.said.fault(&error);
-                    live = None;
+                    self.fault(&error);
+                    known = None;
                     self.back_off().await;
                     continue;
                 }
             };
             tokio::select! {
                 // An error is the end, which `run` sees as well.
-                _ = source.changed() => {}
-                () = drift.moved(&client) => live = None,
-                () = tokio::time::sleep(pause) => if pause == SAFETY { live = None },
+                _ = bell.changed() => {}
+                () = drift.moved(&client) => known = None,
+                () = tokio::time::sleep(pause) => if pause == SAFETY { known = None },
             }
         }
+    }
+
+    fn fault(&mut self, error: &ConsulError) {
+        self.said.fault(error);
+        let mut status = self.status.lock();
+        status.is_broken = true;
+        status.failures += 1;
     }
 
     async fn back_off(&mut self) {
@@ -230,28 +255,30 @@ impl Task {
     }
 
     /// One look: what differs is written, what must wait is told. Without a fence nothing is written.
+    ///
+    /// What is known of the catalog is compared where something changed or was not settled; what was just read, everywhere.
     async fn pass(
         &mut self,
         fence: Option<&Fence>,
-        wanted: &Wanted,
-        known: &mut Option<Live>,
+        place: &mut Option<Known>,
         drift: &mut Drift,
     ) -> Result<Passed, ConsulError> {
         let mut stale = String::new();
         for _ in 0..ROUNDS {
-            let mut live = match known.take() {
-                Some(live) => live,
-                None => self.read(wanted, drift).await?,
+            let (mut known, names) = match place.take() {
+                Some(known) => (known, fence.is_some().then(|| self.book.open.clone())),
+                None => (self.read(drift).await?, None),
             };
-            let mut difference = diff(&wanted.registrations, &live, &self.scope);
+            let mut difference = self.book.look(&known, &self.scope, names.as_ref());
             let mut lines: BTreeSet<String> = difference.conflicts.iter().map(ToString::to_string).collect();
-            let owned = live.n_owned(&self.scope);
-            let mut hold = brake(&difference, owned, wanted.source_is_empty, self.config.max_removal_percent);
+            let owned = || known.live.n_owned(&self.scope);
+            let mut hold = brake(&difference, owned, self.book.source, self.config.max_removal_percent);
             let Some(fence) = fence else {
                 lines.extend(hold.iter().map(ToString::to_string));
                 self.said.lines(lines);
                 self.said.would(difference.instances().map(ToString::to_string).collect());
-                *known = Some(live);
+                *place = Some(known);
+                self.stands(None, difference.contested.len());
                 return Ok(Passed::InStep);
             };
             if let Some(held) = hold {
@@ -263,9 +290,9 @@ impl Task {
                     }
                 }
             }
-            match self.apply(fence, &difference, &mut live).await {
+            match self.apply(fence, &difference, &mut known, drift).await {
                 Ok(0) => {}
-                Ok(transactions) => say_written(&difference, transactions),
+                Ok(transactions) => self.wrote(&difference, transactions),
                 Err(TxnError::NotLeader) => return Ok(Passed::NotLeader),
                 Err(TxnError::Failed(error)) => return Err(error),
                 Err(TxnError::Stale(why) | TxnError::Refused(why)) => {
@@ -273,66 +300,118 @@ impl Task {
                     continue;
                 }
             }
-            let left = diff(&wanted.registrations, &live, &self.scope);
-            *known = Some(live);
+            let left = self.book.look(&known, &self.scope, names.as_ref());
+            *place = Some(known);
             self.refused.retain(|name, _| left.services.iter().any(|it| it.service == *name));
             lines.extend(self.refused.iter().map(|(name, (_, why))| {
                 format!("Consul does not take the registrations of {name}: {why}; correct its annotations")
             }));
             let settled = left.is_empty();
+            self.book.leave_open(&left);
             let waits = hold.is_some() || !self.refused.is_empty();
             if settled || waits {
                 self.said.lines(lines);
+                self.stands(hold, left.contested.len());
                 return Ok(if settled { Passed::InStep } else { Passed::Waiting });
             }
         }
         Err(ConsulError::passing("/v1/txn", format!("others write the same instances: {stale}"), "tried again"))
     }
 
-    async fn read(&self, wanted: &Wanted, drift: &mut Drift) -> Result<Live, ConsulError> {
+    async fn read(&self, drift: &mut Drift) -> Result<Known, ConsulError> {
         let start = Instant::now();
-        let live = read::live(&self.client, &self.scope, &wanted.registrations).await?;
+        let live = read::live(&self.client, &self.scope, self.book.nodes()).await?;
         drift.was_read(start.elapsed());
-        Ok(live)
+        Ok(Known::new(live))
     }
 
     /// Writes a difference; returns how many transactions Consul took. On an error, what is known of the catalog is no
     /// longer true.
-    async fn apply(&mut self, fence: &Fence, difference: &Difference, live: &mut Live) -> Result<usize, TxnError> {
-        let mut asked = difference.clone();
-        asked.services.retain(|change| self.refused.get(&change.service).is_none_or(|(refused, _)| refused != change));
-        let (mut waiting, mut n_taken) = (VecDeque::from(transactions(&asked)), 0);
-        while let Some(transaction) = waiting.pop_front() {
-            let Transaction { services, operations } = &transaction;
-            match self.client.txn(fence, operations).await {
-                Ok(index) => {
-                    live.apply(operations, index);
-                    n_taken += 1;
+    async fn apply(
+        &mut self,
+        fence: &Fence,
+        difference: &Difference,
+        known: &mut Known,
+        drift: &mut Drift,
+    ) -> Result<usize, TxnError> {
+        let instances = difference.instances().count();
+        let (mut progress, mut n_taken) = (Progress::new(difference.services.len(), instances), 0);
+        let synthetic = self.scope.node.clone();
+        for batch in batches(difference) {
+            let mut waiting = VecDeque::from(batch);
+            while let Some(Transaction { services, mut operations }) = waiting.pop_front() {
+                let of = |name: &String| {
+                    let at = difference.services.binary_search_by(|it| it.service.cmp(name)).ok()?;
+                    difference.services.get(at)
+                };
+                let is_refused = |it: &&ServiceChange| self.refused.get(&it.service).is_some_and(|(no, _)| no == *it);
+                if services.iter().filter_map(of).any(|it| is_refused(&it)) {
+                    // It is not asked again; those beside it are, each for itself.
+                    let others = services.iter().filter_map(of).filter(|it| !is_refused(it));
+                    others.for_each(|it| alone(it).for_each(|it| waiting.push_front(it)));
+                    continue;
                 }
-                Err(TxnError::Refused(why)) if services.is_empty() => {
-                    return Err(TxnError::Failed(ConsulError::standing("/v1/txn", why, "see Consul's own log")));
-                }
-                Err(TxnError::Refused(why)) => {
-                    let is_alone = services.len() == 1;
-                    let changes = asked.services.iter().rev().filter(|it| services.contains(&it.service));
-                    for change in changes {
-                        if is_alone {
-                            self.refused.insert(change.service.clone(), (change.clone(), why.clone()));
-                        } else {
-                            // One of them is at fault: each for itself.
-                            let alone = Difference { services: vec![change.clone()], ..Difference::default() };
-                            transactions(&alone).into_iter().rev().for_each(|it| waiting.push_front(it));
+                progress.note(&self.scope, services.len(), &mut operations);
+                match self.client.txn(fence, &operations).await {
+                    Ok(index) => {
+                        drift.wrote(index);
+                        known.apply(&operations, index);
+                        n_taken += 1;
+                        progress.written(services.len());
+                    }
+                    Err(TxnError::Refused(why)) if services.is_empty() => {
+                        return Err(TxnError::Failed(ConsulError::standing("/v1/txn", why, "see Consul's own log")));
+                    }
+                    Err(TxnError::Refused(why)) => {
+                        let is_alone = services.len() == 1;
+                        for change in services.iter().filter_map(of) {
+                            if is_alone {
+                                self.refused.insert(change.service.clone(), (change.clone(), why.clone()));
+                            } else {
+                                // One of them is at fault: each for itself.
+                                alone(change).for_each(|it| waiting.push_front(it));
+                            }
                         }
                     }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
+        }
+        if let Some(removal) = progress::removal(&self.scope, known.live.nodes.get(&synthetic)) {
+            let operations = [removal];
+            drift.wrote(self.client.txn(fence, &operations).await?);
+            known.apply(&operations, 0);
         }
         Ok(n_taken)
     }
 
+    /// Counts what was written, and says it.
+    fn wrote(&self, difference: &Difference, transactions: usize) {
+        let (added, removed) = difference.n_added_and_removed();
+        let updated = difference.instances().filter(|it| matches!(it.kind, Kind::Update(_))).count();
+        tracing::info!(transactions, added, updated, removed, "written to Consul");
+        let mut status = self.status.lock();
+        status.transactions += transactions as u64;
+        status.added += added as u64;
+        status.updated += updated as u64;
+        status.removed += removed as u64;
+    }
+
+    /// Tells how it stands after a pass that ended well.
+    fn stands(&self, hold: Option<Hold>, contested: usize) {
+        let mut status = self.status.lock();
+        status.in_step = Some(std::time::Instant::now());
+        status.is_broken = false;
+        status.held = hold.map_or(0, Hold::removals);
+        status.refused = self.refused.len();
+        status.contested = contested;
+    }
+
     /// Whether a person has let these removals pass; else what to do for it. The permission holds once.
     async fn released(&self, fence: &Fence, hold: Hold) -> Result<Result<(), String>, ConsulError> {
+        if !hold.can_be_released() {
+            return Ok(Err(format!("{hold}: nothing is removed until it can")));
+        }
         let (key, removals) = (lock::key(&self.scope.lock(), "allow-removal"), hold.removals());
         let path = format!("/v1/kv/{key}");
         let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
@@ -350,8 +429,8 @@ impl Task {
     }
 }
 
-fn say_written(difference: &Difference, transactions: usize) {
-    let (added, removed) = difference.n_added_and_removed();
-    let updated = difference.instances().filter(|it| matches!(it.kind, Kind::Update(_))).count();
-    tracing::info!(transactions, added, updated, removed, "written to Consul");
+/// A service's transactions without those of others, the last one first.
+fn alone(change: &ServiceChange) -> impl Iterator<Item = Transaction> {
+    let alone = Difference { services: vec![change.clone()], ..Difference::default() };
+    transactions(&alone).into_iter().rev()
 }

@@ -85,5 +85,5 @@ async fn stop(client: &Client, scope: &Scope) -> Result<(), ConsulError> {
 async fn has_check(client: &Client, scope: &Scope) -> Result<bool, ConsulError> {
     let checks = client.get::<Vec<LiveCheck>>(&format!("/v1/health/node/{}", scope.node), &[]).await?.value;
     let name = name(scope);
-    Ok(checks.into_iter().flatten().any(|check| check.check_id == name))
+    Ok(checks.into_iter().flatten().any(|check| *check.check_id == *name))
 }

@@ -1,6 +1,9 @@
 //! What Consul holds on the nodes that carry our instances, and who owns it (G1, G2).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer};
 
@@ -9,6 +12,20 @@ use crate::sync::{CLUSTER_MARK, ConsulNodes, Definition, EXTERNAL_MARK, EXTERNAL
 
 /// The check that every member of Consul's gossip has: such a node belongs to an agent, which removes what it does not know.
 const AGENT_CHECK: &str = "serfHealth";
+
+/// A text that many objects share: with ten thousand services, copies of the same would be most of the memory.
+pub type Text = Arc<str>;
+
+/// Texts that were met, so that equal ones are kept once.
+#[derive(Debug, Default)]
+pub struct Texts {
+    texts: HashSet<Text>,
+    lists: HashSet<Arc<[Text]>>,
+}
+
+/// Meta of an instance in one piece, as JSON with sorted keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta(Box<str>);
 
 /// Which part of the catalog is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +72,10 @@ pub struct LiveNode {
     pub modify_index: u64,
     /// By ID.
     #[serde(skip)]
-    pub services: BTreeMap<String, LiveService>,
+    pub services: BTreeMap<Text, LiveService>,
     /// By ID.
     #[serde(skip)]
-    pub checks: BTreeMap<String, LiveCheck>,
+    pub checks: BTreeMap<Text, LiveCheck>,
 }
 
 /// A service instance as the catalog has it. Numbers are wide: Consul stores any.
@@ -67,17 +84,17 @@ pub struct LiveNode {
 pub struct LiveService {
     /// Unique on its node.
     #[serde(rename = "ID")]
-    pub id: String,
+    pub id: Text,
     /// Name.
-    pub service: String,
+    pub service: Text,
     /// Tags, in their order.
     #[serde(deserialize_with = "or_default")]
-    pub tags: Vec<String>,
+    pub tags: Arc<[Text]>,
     /// Address.
-    pub address: String,
+    pub address: Text,
     /// Meta.
     #[serde(deserialize_with = "or_default")]
-    pub meta: BTreeMap<String, String>,
+    pub meta: Meta,
     /// Port.
     pub port: i64,
     /// Weights for DNS.
@@ -105,18 +122,18 @@ pub struct LiveWeights {
 pub struct LiveCheck {
     /// Unique on its node.
     #[serde(rename = "CheckID")]
-    pub check_id: String,
+    pub check_id: Text,
     /// Shown by Consul's pages.
-    pub name: String,
+    pub name: Text,
     /// Any text.
-    pub status: String,
+    pub status: Text,
     /// Why.
-    pub output: String,
+    pub output: Text,
     /// Instance; empty for a check of the node.
     #[serde(rename = "ServiceID")]
-    pub service_id: String,
+    pub service_id: Text,
     /// The instance's name when the check was written.
-    pub service_name: String,
+    pub service_name: Text,
     /// What others shall probe, if anything.
     #[serde(deserialize_with = "definition")]
     pub definition: Option<Definition>,
@@ -125,6 +142,60 @@ pub struct LiveCheck {
 /// Go writes empty lists and maps as `null`.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+// === impl Texts ===
+
+impl Texts {
+    /// The one that stands for all equal texts.
+    pub fn text(&mut self, text: &str) -> Text {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let text = Text::from(text);
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
+    /// The one that stands for all equal lists.
+    pub fn list<'a>(&mut self, texts: impl Iterator<Item = &'a str>) -> Arc<[Text]> {
+        let list: Vec<_> = texts.map(|text| self.text(text)).collect();
+        if let Some(known) = self.lists.get(list.as_slice()) {
+            return Arc::clone(known);
+        }
+        let list: Arc<[Text]> = list.into();
+        self.lists.insert(Arc::clone(&list));
+        list
+    }
+}
+
+// === impl Meta ===
+
+impl Meta {
+    /// The pairs.
+    pub fn pairs(&self) -> BTreeMap<String, String> {
+        // It was made of such pairs.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self::from(&BTreeMap::new())
+    }
+}
+
+impl From<&BTreeMap<String, String>> for Meta {
+    fn from(pairs: &BTreeMap<String, String>) -> Self {
+        // Texts always have a JSON form.
+        Self(serde_json::to_string(pairs).unwrap_or_default().into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Meta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from(&BTreeMap::deserialize(deserializer)?))
+    }
 }
 
 /// Consul writes an empty one where there is none.
@@ -166,7 +237,7 @@ impl Scope {
 
     /// Whether an instance carries our marks; its node must be ours as well ([`Self::may_carry`]).
     pub fn owns(&self, service: &LiveService) -> bool {
-        self.marks(&service.meta)
+        self.marks(&service.meta.pairs())
     }
 
     /// Whether a node was made for our cluster alone.
@@ -247,8 +318,37 @@ impl Live {
                         node.checks.insert(check.check_id.clone(), LiveCheck::clone(check));
                     }
                 }
+                Operation::DeleteCheck { node, check_id } => {
+                    if let Some(node) = self.nodes.get_mut(node) {
+                        node.checks.remove(check_id.as_str());
+                    }
+                }
                 Operation::SetKey { .. } | Operation::DeleteKey { .. } => {}
             }
+        }
+    }
+
+    /// Keeps equal texts once. Worth it after reading; what is written later brings its own.
+    pub fn share_texts(&mut self) {
+        let mut texts = Texts::default();
+        for node in self.nodes.values_mut() {
+            let mut checks = BTreeMap::new();
+            for (id, service) in &mut node.services {
+                service.id = Arc::clone(id);
+                service.service = texts.text(&service.service);
+                service.address = texts.text(&service.address);
+                service.tags = texts.list(service.tags.iter().map(AsRef::as_ref));
+            }
+            for mut check in std::mem::take(&mut node.checks).into_values() {
+                for text in [&mut check.name, &mut check.status, &mut check.service_name] {
+                    *text = texts.text(text);
+                }
+                if let Some((id, _)) = node.services.get_key_value(&check.service_id) {
+                    check.service_id = Arc::clone(id);
+                }
+                checks.insert(Arc::clone(&check.check_id), check);
+            }
+            node.checks = checks;
         }
     }
 

@@ -5,7 +5,7 @@
 //!                    ▲                                 │
 //!        live ◄──── read ◄── drift (something moved)   └─► live, carried on
 //! ```
-//! Pure: [`live`], [`mod@diff`], [`mod@brake`], [`operation`], [`transactions`]. [`follow`] is the task that runs them.
+//! Pure: [`live`], `known`, [`mod@diff`], [`mod@brake`], [`operation`], [`transactions`], `told`. [`follow`] is the task that runs them.
 //! Only Community Edition's fields are sent; a namespace or a partition would be refused.
 
 pub mod brake;
@@ -17,13 +17,17 @@ mod drift;
 mod error;
 pub mod follow;
 mod heartbeat;
+mod known;
 pub mod live;
 pub(crate) mod lock;
 pub mod operation;
+mod progress;
 #[cfg(test)]
 mod properties;
 pub mod read;
 mod said;
+pub mod status;
+mod told;
 pub mod transactions;
 
 pub use brake::brake;
@@ -32,5 +36,6 @@ pub use client::Client;
 pub use config::ConsulConfig;
 pub use diff::{Difference, diff};
 pub use error::ConsulError;
-pub use follow::{Follower, Wanted};
+pub use follow::Follower;
 pub use live::{Live, Origin, Scope};
+pub use told::{Source, Wanted};

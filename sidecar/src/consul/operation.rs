@@ -66,6 +66,13 @@ pub enum Operation {
         /// Consul's `Type`.
         kind: String,
     },
+    /// Removes a check of ours.
+    DeleteCheck {
+        /// Consul node.
+        node: String,
+        /// Its ID.
+        check_id: String,
+    },
 }
 
 impl Operation {
@@ -79,8 +86,8 @@ impl Operation {
                 "Node": name, "ModifyIndex": modify_index,
             }}}),
             Self::SetService { node, service } => json!({"Service": {"Verb": "cas", "Node": node, "Service": {
-                "ID": service.id, "Service": service.service, "Tags": service.tags, "Address": service.address,
-                "Meta": service.meta, "Port": service.port, "EnableTagOverride": service.enable_tag_override,
+                "ID": service.id, "Service": service.service, "Tags": *service.tags, "Address": service.address,
+                "Meta": service.meta.pairs(), "Port": service.port, "EnableTagOverride": service.enable_tag_override,
                 "Weights": {"Passing": service.weights.passing, "Warning": service.weights.warning},
                 "ModifyIndex": service.modify_index,
             }}}),
@@ -88,6 +95,9 @@ impl Operation {
                 json!({"Service": {"Verb": "delete-cas", "Node": node, "Service": {
                     "ID": service.id, "Service": service.service, "ModifyIndex": service.modify_index,
                 }}})
+            }
+            Self::DeleteCheck { node, check_id } => {
+                json!({"Check": {"Verb": "delete", "Check": {"Node": node, "CheckID": check_id}}})
             }
             Self::SetKey { key, value, flags, modify_index } => json!({"KV": {
                 "Verb": "cas", "Key": key, "Value": STANDARD.encode(value), "Flags": flags, "Index": modify_index,
@@ -121,6 +131,7 @@ impl fmt::Display for Operation {
             Self::SetService { node, service } => write!(f, "set {} on {node}", service.id),
             Self::DeleteService { node, service } => write!(f, "delete {} on {node}", service.id),
             Self::SetCheck { node, check, .. } => write!(f, "check {} on {node}", check.check_id),
+            Self::DeleteCheck { node, check_id } => write!(f, "delete check {check_id} on {node}"),
             Self::SetKey { key, modify_index: 0, .. } => write!(f, "+ key {key}"),
             Self::SetKey { key, .. } => write!(f, "~ key {key}"),
             Self::DeleteKey { key, .. } => write!(f, "- key {key}"),

@@ -6,11 +6,13 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
     diff::{Difference, InstanceChange, Kind, diff, wanted_check, wanted_service},
-    live::{Live, LiveCheck, LiveNode, LiveService, Origin, Scope},
+    known::Known,
+    live::{Live, LiveCheck, LiveNode, LiveService, Meta, Origin, Scope, Texts},
     operation::Operation,
+    told::{Book, Inbox, Source, Wanted},
     transactions::transactions,
 };
-use crate::sync::{Check, RegisteredService, Registration, Weights};
+use crate::sync::{Check, Group, RegisteredService, Registration, Weights};
 
 const NODES: [&str; 4] = ["k8s-sync", "k8s-sync-east-n1", "k8s-sync-east-n2", "vm-1"];
 const NAMES: [&str; 3] = ["web", "db", "api"];
@@ -86,12 +88,16 @@ fn live(most: u8) -> impl Strategy<Value = Live> {
                 node.meta = marks(Some("east"));
             }
             if is_agent && !is_marked {
-                node.checks.insert("serfHealth".to_owned(), LiveCheck::default());
+                node.checks.insert("serfHealth".into(), LiveCheck::default());
             }
             for (id, look, owner, has_check, modify_index) in services {
                 let registration = registration(name, id, look);
-                let check = wanted_check(&registration);
-                let service = LiveService { meta: marks(owner), ..wanted_service(&registration, modify_index) };
+                let mut texts = Texts::default();
+                let service = LiveService {
+                    meta: Meta::from(&marks(owner)),
+                    ..wanted_service(&registration, modify_index, &mut texts)
+                };
+                let check = wanted_check(&registration, &service.id, &mut texts);
                 if has_check {
                     node.checks.insert(check.check_id.clone(), check);
                 }
@@ -116,10 +122,14 @@ fn foreign(live: &Live) -> Vec<(String, LiveService, Vec<LiveCheck>)> {
     all
 }
 
+fn tags(service: &LiveService) -> Vec<String> {
+    service.tags.iter().map(ToString::to_string).collect()
+}
+
 /// The places of a service with their tags, as a reader sees them.
 fn places(live: &Live, service: &str) -> Vec<(String, Vec<String>)> {
-    let all = live.nodes.values().flat_map(|node| node.services.values()).filter(|it| it.service == service);
-    all.map(|it| (it.id.clone(), it.tags.clone())).collect()
+    let all = live.nodes.values().flat_map(|node| node.services.values()).filter(|it| *it.service == *service);
+    all.map(|it| (it.id.to_string(), tags(it))).collect()
 }
 
 fn settle(wanted: &[Registration], mut live: Live) -> (Live, Difference) {
@@ -131,6 +141,118 @@ fn settle(wanted: &[Registration], mut live: Live) -> (Live, Difference) {
     }
     let left = diff(wanted, &live, &scope());
     (live, left)
+}
+
+/// What a sequence of a follower's life is made of.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Other registrations are wanted, all at once or by name.
+    Want(Vec<Registration>, bool),
+    /// Somebody else's hand: an instance of this number is gone, or has another port.
+    Hand(usize, bool),
+    /// The follower dies after so many transactions, and another one begins.
+    Crash(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (wanted(6), any::<bool>()).prop_map(|(wanted, at_once)| Event::Want(wanted, at_once)),
+        1 => (0..20_usize, any::<bool>()).prop_map(|(which, is_removal)| Event::Hand(which, is_removal)),
+        1 => (0..3_usize).prop_map(Event::Crash),
+    ]
+}
+
+/// A follower's thoughts, without its waiting: Consul is a [`Live`] that refuses what is not as it was read.
+struct Follower {
+    inbox: Inbox,
+    book: Book,
+    known: Option<Known>,
+    consul: Live,
+    /// Consul's own clock.
+    raft: u64,
+}
+
+impl Follower {
+    fn tell(&mut self, before: &[Registration], wanted: &[Registration], at_once: bool) {
+        if at_once {
+            return self.inbox.replace(Wanted { registrations: wanted.to_vec(), source_is_empty: false });
+        }
+        let names: BTreeSet<&str> = before.iter().chain(wanted).map(|it| it.service.service.as_str()).collect();
+        let group = |name: &str| {
+            let of_name: Vec<_> = wanted.iter().filter(|it| it.service.service == name).cloned().collect();
+            (!of_name.is_empty()).then(|| Group::given(of_name))
+        };
+        self.inbox.change(names.into_iter().map(|name| (name.into(), group(name))), Source::default());
+    }
+
+    fn hand(&mut self, which: usize, is_removal: bool) {
+        self.raft += 1;
+        let all =
+            self.consul.nodes.iter().flat_map(|(name, node)| node.services.keys().map(|id| (name.clone(), id.clone())));
+        let all: Vec<_> = all.collect();
+        if all.is_empty() {
+            return;
+        }
+        let (node, id) = &all[which % all.len()];
+        let services = &mut self.consul.nodes.get_mut(node).unwrap().services;
+        if is_removal {
+            services.remove(id);
+        } else if let Some(service) = services.get_mut(id) {
+            (service.port, service.modify_index) = (9, self.raft);
+        }
+    }
+
+    /// As Consul does: all or nothing, and nothing that is not as it was read.
+    fn txn(&mut self, operations: &[Operation]) -> Option<u64> {
+        let index = |node: &str, id: &str| {
+            self.consul.nodes.get(node).and_then(|node| node.services.get(id)).map_or(0, |it| it.modify_index)
+        };
+        let is_fresh = |operation: &Operation| match operation {
+            Operation::SetService { node, service } | Operation::DeleteService { node, service } => {
+                index(node, &service.id) == service.modify_index
+            }
+            _ => true,
+        };
+        let all_fresh = operations.iter().all(is_fresh);
+        all_fresh.then(|| {
+            self.raft += 1;
+            self.consul.apply(operations, self.raft);
+            self.raft
+        })
+    }
+
+    /// One pass; it dies before the transaction of this number.
+    fn pass(&mut self, dies: Option<usize>) {
+        self.book.take(&self.inbox);
+        for _ in 0..8 {
+            let (mut known, names) = match self.known.take() {
+                Some(known) => (known, Some(self.book.open.clone())),
+                None => (Known::new(self.consul.clone()), None),
+            };
+            let difference = self.book.look(&known, &scope(), names.as_ref());
+            let mut is_stale = false;
+            for (number, transaction) in transactions(&difference).iter().enumerate() {
+                if dies == Some(number) {
+                    return;
+                }
+                let Some(index) = self.txn(&transaction.operations) else {
+                    is_stale = true;
+                    break;
+                };
+                known.apply(&transaction.operations, index);
+            }
+            if is_stale {
+                continue;
+            }
+            let left = self.book.look(&known, &scope(), names.as_ref());
+            self.known = Some(known);
+            self.book.leave_open(&left);
+            if left.is_empty() {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
 }
 
 proptest! {
@@ -148,9 +270,10 @@ proptest! {
             if conflicts.contains(&(node.clone(), None)) || conflicts.contains(&(node.clone(), Some(id.clone()))) {
                 continue;
             }
-            let service = &after.nodes[node].services[id];
-            prop_assert_eq!(&service.tags, &registration.service.tags);
-            prop_assert_eq!(&after.nodes[node].checks[&registration.check.check_id].status, &registration.check.status);
+            let service = &after.nodes[node].services[id.as_str()];
+            prop_assert_eq!(tags(service), registration.service.tags.clone());
+            let check = &after.nodes[node].checks[registration.check.check_id.as_str()];
+            prop_assert_eq!(&*check.status, &registration.check.status);
         }
         let n_ours = after.n_owned(&scope());
         let closed = |it: &&Registration| conflicts.iter().any(|(node, id)| {
@@ -169,7 +292,7 @@ proptest! {
         }
         // An instance that takes another name leaves its old service with the new one's transaction.
         let renamed = |it: &&InstanceChange| matches!(&it.kind, Kind::Update(parts) if parts.contains(&"name"));
-        let old_name = |it: &InstanceChange| live.nodes[&it.node].services[&it.service.id].service.clone();
+        let old_name = |it: &InstanceChange| live.nodes[&it.node].services[&it.service.id].service.to_string();
         let moved_away: Vec<_> = difference.instances().filter(renamed).map(old_name).collect();
         for transaction in &all {
             prop_assert!((1..=127).contains(&transaction.operations.len()));
@@ -190,7 +313,7 @@ proptest! {
             let operations: usize = change.instances.iter().map(|it| 1 + usize::from(it.check.is_some())).sum();
             prop_assert!(times == 1 || operations > 127, "{} is parted: {operations} operations", change.service);
         }
-        prop_assert!(all.iter().all(|it| it.services.len() < 2 || it.operations.len() < 64));
+        prop_assert!(all.iter().all(|it| it.services.len() < 2 || it.operations.len() < 127));
     }
 
     #[test]
@@ -204,6 +327,50 @@ proptest! {
             for id in node.services.keys() {
                 prop_assert!(after.nodes[name].services.contains_key(id));
             }
+        }
+    }
+
+    #[test]
+    fn after_any_changes_hands_and_crashes_the_catalog_is_what_is_wanted(
+        first in live(5), events in vec(event(), 1..12),
+    ) {
+        let mut wanted = Vec::new();
+        let mut follower =
+            Follower { inbox: Inbox::default(), book: Book::default(), known: None, consul: first.clone(), raft: 100 };
+        let mut is_touched = false;
+        for event in events {
+            match event {
+                Event::Want(now, at_once) => {
+                    follower.tell(&wanted, &now, at_once);
+                    wanted = now;
+                    follower.pass(None);
+                    if !is_touched {
+                        let left = diff(&wanted, &follower.consul, &scope());
+                        prop_assert!(left.is_empty(), "{left:?}");
+                    }
+                }
+                Event::Hand(which, is_removal) => {
+                    follower.hand(which, is_removal);
+                    is_touched = true;
+                }
+                Event::Crash(after) => {
+                    follower.pass(Some(after));
+                    (follower.inbox, follower.book, follower.known) = (Inbox::default(), Book::default(), None);
+                    follower.tell(&[], &wanted, true);
+                }
+            }
+        }
+        // The watch on the catalog, or the look that is taken anyway.
+        follower.known = None;
+        follower.pass(None);
+        prop_assert!(diff(&wanted, &follower.consul, &scope()).is_empty());
+        let before = follower.raft;
+        follower.pass(None);
+        follower.known = None;
+        follower.pass(None);
+        prop_assert_eq!(follower.raft, before, "a second reconcile writes nothing");
+        if !is_touched {
+            prop_assert_eq!(foreign(&first), foreign(&follower.consul));
         }
     }
 }

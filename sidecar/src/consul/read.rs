@@ -9,7 +9,6 @@ use super::{
     error::ConsulError,
     live::{Live, LiveCheck, LiveNode, LiveService, Scope},
 };
-use crate::sync::Registration;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -25,8 +24,10 @@ struct NodeName {
 }
 
 /// What Consul holds now. All or nothing: a list that cannot be read whole would look like things that were removed.
-pub async fn live(client: &Client, scope: &Scope, wanted: &[Registration]) -> Result<Live, ConsulError> {
-    let mut names: BTreeSet<String> = wanted.iter().map(|registration| registration.node.clone()).collect();
+///
+/// `wanted` are the Consul nodes that are wanted, whether they exist or not.
+pub async fn live(client: &Client, scope: &Scope, wanted: BTreeSet<String>) -> Result<Live, ConsulError> {
+    let mut names = wanted;
     names.insert(scope.node.clone());
     let mark = scope.node_mark();
     let marked = client.get::<Vec<NodeName>>("/v1/catalog/nodes", &[("node-meta", &mark)]).await?;
@@ -38,6 +39,7 @@ pub async fn live(client: &Client, scope: &Scope, wanted: &[Registration]) -> Re
             live.nodes.insert(name, node);
         }
     }
+    live.share_texts();
     Ok(live)
 }
 

@@ -6,11 +6,12 @@ use super::{
     operation::Operation,
 };
 
-/// Operations that services share a transaction up to, the fence included: what Consul took before 1.14, and consul-esm's
-/// own measure.
-const PACKED: usize = 64;
+/// Operations that services share a transaction up to, the fence included. One place is left for a note on the progress.
+const PACKED: usize = 127;
 /// Most operations of one transaction, the fence included (Consul 1.14 and newer).
 const MOST: usize = 128;
+/// Services whose transactions are made at once.
+const BATCH: usize = 256;
 /// The fence, which every transaction begins with.
 const FENCE: usize = 1;
 /// Most bytes of one transaction's operations; Consul's default for the whole is 524,288 (`txn_max_req_len`).
@@ -33,12 +34,27 @@ struct Unit {
 
 /// All of a difference, in the order in which it has to be applied.
 pub fn transactions(difference: &Difference) -> Vec<Transaction> {
+    batches(difference).flatten().collect()
+}
+
+/// The same a few services at a time: all operations of a first sync at once would be most of our memory.
+pub(super) fn batches(difference: &Difference) -> impl Iterator<Item = Vec<Transaction>> + '_ {
+    let nodes = std::iter::once_with(|| of_nodes(&difference.nodes));
+    let services = difference.services.chunks(BATCH).map(of_services);
+    let empty = std::iter::once_with(|| of_nodes(&difference.empty_nodes));
+    nodes.chain(services).chain(empty)
+}
+
+fn of_nodes(operations: &[Operation]) -> Vec<Transaction> {
+    let units = operations.iter().cloned().map(|it| Unit::new(vec![it])).collect();
+    split(units, PACKED).into_iter().map(|unit| unit.alone(Vec::new())).collect()
+}
+
+fn of_services(changes: &[ServiceChange]) -> Vec<Transaction> {
     let mut all = Vec::new();
-    let node_units = |operations: &[Operation]| operations.iter().cloned().map(|it| Unit::new(vec![it])).collect();
-    all.extend(split(node_units(&difference.nodes), PACKED).into_iter().map(|unit| unit.alone(Vec::new())));
     let mut packed: Option<(Transaction, usize)> = None;
-    for change in &difference.services {
-        let whole = Unit::new(units(change).into_iter().flat_map(|unit| unit.operations).collect());
+    for change in changes {
+        let whole = Unit::joined(units(change));
         let names = vec![change.service.clone()];
         if whole.n() + FENCE > MOST || whole.bytes > MAX_BYTES {
             all.extend(split(units(change), MOST).into_iter().map(|unit| unit.alone(names.clone())));
@@ -59,7 +75,6 @@ pub fn transactions(difference: &Difference) -> Vec<Transaction> {
         }
     }
     all.extend(packed.map(|(last, _)| last));
-    all.extend(split(node_units(&difference.empty_nodes), PACKED).into_iter().map(|unit| unit.alone(Vec::new())));
     all
 }
 
@@ -116,6 +131,11 @@ impl Unit {
     fn new(operations: Vec<Operation>) -> Self {
         let bytes = operations.iter().map(|operation| operation.to_json().to_string().len() + 1).sum();
         Self { operations, bytes }
+    }
+
+    fn joined(units: Vec<Self>) -> Self {
+        let bytes = units.iter().map(|unit| unit.bytes).sum();
+        Self { operations: units.into_iter().flat_map(|unit| unit.operations).collect(), bytes }
     }
 
     fn n(&self) -> usize {

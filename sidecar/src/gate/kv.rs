@@ -8,7 +8,10 @@
 mod diff;
 mod keeper;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -72,24 +75,25 @@ fn root_key() -> String {
 }
 
 /// The routes that the provider can be given, and why others cannot.
-pub fn fit(routes: Vec<Route>, gate: &GateConfig) -> (Vec<Route>, Vec<Note>) {
+pub fn fit<R: Borrow<Route>>(all: Vec<R>, gate: &GateConfig) -> (Vec<R>, Vec<Note>) {
     let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for route in &routes {
+    for route in all.iter().map(Borrow::borrow) {
         for router in &route.routers {
             owners.entry(router.name.to_lowercase()).or_default().insert(route.destination.clone());
         }
     }
     let (mut fitting, mut notes) = (Vec::new(), Vec::new());
-    for route in routes {
+    for whole in all {
+        let route = whole.borrow();
         let shared = route.routers.iter().find(|router| owners[&router.name.to_lowercase()].len() > 1);
         let fault = match shared {
             Some(router) => Err(format!("router {} differs from one of another service in case only", router.name)),
-            None => tree(std::slice::from_ref(&route), gate).map(drop),
+            None => tree(std::slice::from_ref(route), gate).map(drop),
         };
         match fault {
-            Ok(()) => fitting.push(route),
+            Ok(()) => fitting.push(whole),
             Err(what) => notes.push(Note {
-                object: route.destination,
+                object: route.destination.clone(),
                 key: "gate.kv".to_owned(),
                 severity: Severity::Error,
                 what: format!("{what}, which Traefik's key-value provider would misread; the service is not exposed"),
@@ -101,10 +105,9 @@ pub fn fit(routes: Vec<Route>, gate: &GateConfig) -> (Vec<Route>, Vec<Note>) {
 }
 
 /// The keys of these routes; an error says what cannot be a key.
-pub fn tree(routes: &[Route], gate: &GateConfig) -> Result<Tree, String> {
+pub fn tree<R: Borrow<Route>>(routes: &[R], gate: &GateConfig) -> Result<Tree, String> {
     let mut found = Tree::default();
-    let whole = flat(&configuration(routes, gate))?;
-    let of = |routes: &[Route]| flat(&configuration(routes, gate));
+    let whole = flat(&configuration(routes.iter().map(Borrow::borrow), gate))?;
     for (key, value) in whole {
         match object(&key) {
             "http/routers/gate" => drop(found.gate.insert(key, value)),
@@ -114,8 +117,8 @@ pub fn tree(routes: &[Route], gate: &GateConfig) -> Result<Tree, String> {
             _ => {}
         }
     }
-    for route in routes {
-        let mut own = of(std::slice::from_ref(route))?;
+    for route in routes.iter().map(Borrow::borrow) {
+        let mut own = flat(&configuration([route], gate))?;
         own.retain(|key, _| !found.gate.contains_key(key) && !found.guards.contains_key(key));
         found.services.insert(route.destination.clone(), own);
     }

@@ -1,5 +1,7 @@
 //! Where the gate's routers go: to a file, to Consul's key-value store, or to both.
 
+use std::{path::Path, sync::Arc};
+
 use super::{kv, kv::Keeper, render};
 use crate::{
     config::{Config, GateConfig},
@@ -28,13 +30,18 @@ impl Output {
         Ok(Self { gate: config.gate.clone(), keeper })
     }
 
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.gate.file.as_deref()
+    }
+
     /// The routes that can be written, and why others cannot.
-    pub fn fit(&self, routes: Vec<Route>) -> (Vec<Route>, Vec<Note>) {
+    pub fn fit(&self, routes: Vec<Arc<Route>>) -> (Vec<Arc<Route>>, Vec<Note>) {
         if self.gate.kv.is_some() { kv::fit(routes, &self.gate) } else { (routes, Vec::new()) }
     }
 
     /// Writes what differs; whether the file was another one.
-    pub fn write(&self, routes: &[Route]) -> Result<bool, PublishError> {
+    pub fn write(&self, routes: &[Arc<Route>]) -> Result<bool, PublishError> {
         if let Some(keeper) = &self.keeper {
             match kv::tree(routes, &self.gate) {
                 Ok(tree) => keeper.want(tree),
@@ -43,7 +50,7 @@ impl Output {
             }
         }
         match &self.gate.file {
-            Some(file) => publish::text(file, &render(routes, &self.gate)),
+            Some(file) => publish::text(file, &render(routes.iter().map(AsRef::as_ref), &self.gate)),
             None => Ok(false),
         }
     }

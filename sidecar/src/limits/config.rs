@@ -61,7 +61,7 @@ pub enum StoreDown {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Address and port for `GET /metrics` and `/healthz`, without TLS and for everyone who reaches it.
+    /// Address and port for `GET /metrics`, `/healthz` and `/readyz`, without TLS and for everyone who reaches it.
     pub listen: SocketAddr,
 }
 

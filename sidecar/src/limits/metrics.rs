@@ -36,6 +36,8 @@ pub(super) struct Numbers {
     pub(super) clock: Option<Arc<beat::Seen>>,
     /// Other hosts and their store, where there is one.
     pub(super) others: Option<Others>,
+    /// How services are kept in step: another part of the sidecar, shown at the same place.
+    pub(super) sync: crate::numbers::Numbers,
 }
 
 /// What is known of other hosts.
@@ -88,6 +90,7 @@ impl Report for Arc<Numbers> {
     fn metrics(&self) -> String {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register_collector(Box::new(Numbered(self.clone())));
+        registry.register_collector(Box::new(self.sync.clone()));
         if let Some(beside) = &self.beside {
             registry.register_collector(Box::new(beside.clone()));
         }
@@ -95,6 +98,10 @@ impl Report for Arc<Numbers> {
         // Writing to a string does not fail.
         let _ = text::encode(&mut text, &registry);
         text
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.sync.ready()
     }
 }
 
@@ -241,6 +248,7 @@ mod tests {
             admitted: Mutex::new(admitted),
             clock: Some(Arc::default()),
             others: Some(Others { exchange, health: Arc::default(), now_ns: || 0 }),
+            sync: crate::numbers::Numbers::default(),
         })
     }
 

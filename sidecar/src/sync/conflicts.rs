@@ -2,31 +2,122 @@
 //!
 //! Traefik drops a router that two services define, and a service whose instances differ, and says so in its own log only.
 //! For services behind the gate [`super::routes`] sees to this, because there the catalog is the only source.
+//!
+//! [`close`] says it of all services at once, [`Conflicts`] keeps it up to date where one of them changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use super::{
+    claims::Claims,
     desired::{Desired, Reason},
     exposure::{TRAEFIK_PREFIX, key_below},
-    note::Notes,
+    note::{Note, Notes},
     registration::Registration,
     routes::{RouterSpec, meet, rank},
 };
 use crate::traefik::tree;
 
+/// Why a service is closed: the key it is about, what is wrong, what to do.
+type Fault = (String, String, &'static str);
+
+/// The same for services that change one after the other, by Consul name.
+#[derive(Debug, Default)]
+pub(super) struct Conflicts {
+    claims: Claims,
+    faults: BTreeMap<Arc<str>, Fault>,
+    /// Those whose instances differ; they claim nothing.
+    differing: BTreeSet<Arc<str>>,
+}
+
+impl Conflicts {
+    /// From now on the instances of `name` carry these lists of tags. Returns all names that are closed, open, or closed
+    /// for another reason since.
+    pub(super) fn set<'a>(&mut self, name: &Arc<str>, lists: impl Iterator<Item = &'a [String]>) -> Vec<Arc<str>> {
+        let sets: BTreeSet<Vec<&str>> = lists.map(routing).collect();
+        let wanted = match sets.first() {
+            Some(tags) if sets.len() == 1 => routers(tags),
+            _ => Vec::new(),
+        };
+        if sets.len() > 1 {
+            self.differing.insert(Arc::clone(name));
+        } else {
+            self.differing.remove(name);
+        }
+        let mut changed = Vec::new();
+        for met in self.claims.set(name, &wanted) {
+            let fault = self.fault(&met);
+            if self.faults.get(&met) != fault.as_ref() {
+                changed.push(Arc::clone(&met));
+                match fault {
+                    Some(fault) => drop(self.faults.insert(met, fault)),
+                    None => drop(self.faults.remove(&met)),
+                }
+            }
+        }
+        changed
+    }
+
+    /// Whether the service's routing tags have to go.
+    pub(super) fn is_closed(&self, name: &str) -> bool {
+        self.faults.contains_key(name)
+    }
+
+    /// What is to be said about it.
+    pub(super) fn notes(&self) -> impl Iterator<Item = Note> {
+        self.faults.iter().flat_map(|(name, fault)| note(name, fault))
+    }
+
+    fn fault(&self, name: &str) -> Option<Fault> {
+        if self.differing.contains(name) {
+            return Some(differing());
+        }
+        let mut claims: Vec<_> = self.claims.of(name).iter().collect();
+        claims.sort_by(|a, b| a.router.name.cmp(&b.router.name));
+        let shared = claims.iter().find_map(|it| Some((it, self.claims.others(name, &it.router.name).next()?)));
+        if let Some((claim, other)) = shared {
+            return Some(also_defined(&claim.router, other));
+        }
+        claims.sort_by(|a, b| a.rank.cmp(&b.rank));
+        let (claim, other) = claims.iter().find_map(|it| Some((it, self.claims.rival(name, it, |_| true)?)))?;
+        Some(same_rule(&claim.router, other))
+    }
+}
+
+fn differing() -> Fault {
+    let what = "its instances carry different routing tags".to_owned();
+    ("tags".to_owned(), what, "give all Services of this name the same routing annotations")
+}
+
+fn also_defined(router: &RouterSpec, other: &str) -> Fault {
+    let what = format!("router {} is also defined by {other}", router.name);
+    (key(router), what, "rename the router in one of them")
+}
+
+fn same_rule(router: &RouterSpec, other: &str) -> Fault {
+    let what = format!("router {} has the same rule and rank as one of {other}", router.name);
+    (format!("{}.rule", key(router)), what, "change the rule, or set priorities")
+}
+
+fn note(service: &str, (key, what, hint): &Fault) -> Vec<Note> {
+    let mut notes = Notes::new(&service);
+    notes.error(key, format!("{what}, the service is not exposed"), hint);
+    notes.into_list()
+}
+
 /// Closes them and says why.
 pub(super) fn close(found: &mut Desired) {
     let mut tags: BTreeMap<&str, BTreeSet<Vec<&str>>> = BTreeMap::new();
     for registration in &found.registrations {
-        tags.entry(&registration.service.service).or_default().insert(routing(registration));
+        tags.entry(&registration.service.service).or_default().insert(routing(&registration.service.tags));
     }
-    let mut faults: BTreeMap<String, (String, String, &str)> = BTreeMap::new();
+    let mut faults: BTreeMap<String, Fault> = BTreeMap::new();
     for (name, _) in tags.iter().filter(|(_, sets)| sets.len() > 1) {
-        let what = "its instances carry different routing tags".to_owned();
-        let hint = "give all Services of this name the same routing annotations";
-        faults.insert((*name).to_owned(), ("tags".to_owned(), what, hint));
+        faults.insert((*name).to_owned(), differing());
     }
     let all_alike = tags.iter().filter(|(_, sets)| sets.len() == 1);
     let claims: Vec<(&str, RouterSpec)> =
@@ -40,36 +131,31 @@ pub(super) fn close(found: &mut Desired) {
     for group in by_name.values() {
         for (service, router) in group {
             let Some((other, _)) = group.iter().find(|(other, _)| other != service) else { continue };
-            let (key, what) = (key(router), format!("router {} is also defined by {other}", router.name));
-            faults.entry((*service).to_owned()).or_insert((key, what, "rename the router in one of them"));
+            faults.entry((*service).to_owned()).or_insert_with(|| also_defined(router, other));
         }
     }
     for group in by_rank.values() {
         for (service, router) in group {
             let rival = group.iter().find(|(other, its)| other != service && meet(router, its));
             let Some((other, _)) = rival else { continue };
-            let what = format!("router {} has the same rule and rank as one of {other}", router.name);
-            let fault = (format!("{}.rule", key(router)), what, "change the rule, or set priorities");
-            faults.entry((*service).to_owned()).or_insert(fault);
+            faults.entry((*service).to_owned()).or_insert_with(|| same_rule(router, other));
         }
     }
     let mut closed = BTreeSet::new();
-    for (service, (key, what, hint)) in faults {
-        let mut notes = Notes::new(&service);
-        notes.error(&key, format!("{what}, the service is not exposed"), hint);
-        found.notes.extend(notes.into_list());
+    for (service, fault) in faults {
+        found.notes.extend(note(&service, &fault));
         closed.insert(service);
     }
-    shut(found, &closed);
+    shut_all(found, &closed);
 }
 
 fn key(router: &RouterSpec) -> String {
     format!("{TRAEFIK_PREFIX}http.routers.{}", router.name)
 }
 
-fn routing(registration: &Registration) -> Vec<&str> {
-    let tags = registration.service.tags.iter().map(String::as_str);
-    tags.filter(|tag| key_below(tag, TRAEFIK_PREFIX).is_some()).collect()
+fn routing(tags: &[String]) -> Vec<&str> {
+    let tags = tags.iter().map(String::as_str);
+    tags.filter(|tag| is_routing(tag)).collect()
 }
 
 /// The HTTP routers of a service that is not switched off.
@@ -95,18 +181,27 @@ fn routers(tags: &[&str]) -> Vec<RouterSpec> {
     routers.into_iter().flatten().filter_map(spec).collect()
 }
 
+/// Takes the routing tags of an instance away.
+pub(super) fn shut(registration: &mut Registration) {
+    registration.service.tags.retain(|tag| !is_routing(tag));
+    registration.service.tags.push(off());
+}
+
+fn is_routing(tag: &str) -> bool {
+    key_below(tag, TRAEFIK_PREFIX).is_some()
+}
+
+fn off() -> String {
+    format!("{TRAEFIK_PREFIX}enable=false")
+}
+
 /// Takes the services' routing tags away, on all their instances.
-fn shut(found: &mut Desired, services: &BTreeSet<String>) {
-    let off = format!("{TRAEFIK_PREFIX}enable=false");
-    let is_routing = |tag: &str| key_below(tag, TRAEFIK_PREFIX).is_some();
-    for registration in found.registrations.iter_mut().filter(|it| services.contains(&it.service.service)) {
-        registration.service.tags.retain(|tag| !is_routing(tag));
-        registration.service.tags.push(off.clone());
-    }
+fn shut_all(found: &mut Desired, services: &BTreeSet<String>) {
+    found.registrations.iter_mut().filter(|it| services.contains(&it.service.service)).for_each(shut);
     found.reasons.retain(|reason| !services.contains(&reason.service) || !is_routing(&reason.tag));
     found.reasons.extend(services.iter().map(|service| Reason {
         service: service.clone(),
-        tag: off.clone(),
+        tag: off(),
         from: "closed by a conflict".to_owned(),
     }));
 }

@@ -8,10 +8,10 @@ use k8s_openapi::{
 };
 
 use super::ports::{self, Choice};
-use crate::kube::Cluster;
+use crate::kube::{Cluster, ObjectKey};
 
 /// Label by which a slice belongs to a service of its namespace (A7); owner references and names prove nothing.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// The slices of every service, found once for all of them.
 pub(super) type SlicesByService<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
@@ -31,12 +31,21 @@ pub(super) struct Counted<'a> {
     pub(super) ready: bool,
 }
 
+/// The service that a slice belongs to, whether there is one or not (A7).
+pub(super) fn owner(key: &ObjectKey, slice: &EndpointSlice) -> Option<ObjectKey> {
+    let name = label(slice)?.clone();
+    Some(ObjectKey { namespace: key.namespace.clone(), name })
+}
+
+fn label(slice: &EndpointSlice) -> Option<&String> {
+    slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)
+}
+
 /// Groups the slices by namespace and label, in the order of their names.
 pub(super) fn by_service(cluster: &Cluster) -> SlicesByService<'_> {
     let mut found = SlicesByService::new();
     for (key, slice) in &cluster.slices {
-        let labels = slice.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) {
+        if let Some(service) = label(slice) {
             found.entry((&key.namespace, service)).or_default().push(slice);
         }
     }

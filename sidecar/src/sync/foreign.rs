@@ -75,31 +75,44 @@ impl Foreign {
         &self.bypasses
     }
 
-    /// The routes of ours and of these together, sorted by destination, and why some services have none.
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.registrations.keys().map(String::as_str)
+    }
+
+    /// What is wrong with their tags.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// The routes of those whose names, in any case, are none of ours, sorted by destination, and why some have none. What is
+    /// a rival of ours is still among them: see [`without_rivals`].
+    pub fn apart(&self, is_ours: impl Fn(&str) -> bool) -> (Vec<Route>, Vec<Note>) {
+        let theirs = self.registrations.iter().filter(|(name, _)| !is_ours(&name.to_lowercase()));
+        let theirs: Vec<_> = theirs.flat_map(|(_, theirs)| theirs).cloned().collect();
+        routes::routes(&theirs)
+    }
+
+    /// The routes of ours and of these together, and why some services have none: what the parts above say of all at once.
+    #[cfg(test)]
     pub fn routes(&self, ours: &[Registration]) -> (Vec<Route>, Vec<Note>) {
-        if self.registrations.is_empty() {
-            return routes::routes(ours);
-        }
         let mut names: BTreeMap<String, Vec<&Registration>> = BTreeMap::new();
         for registration in ours {
             names.entry(registration.service.service.to_lowercase()).or_default().push(registration);
         }
-        let (mut together, mut others, mut notes) = (ours.to_vec(), Vec::new(), self.notes.clone());
-        for (name, theirs) in &self.registrations {
-            match names.get(&name.to_lowercase()) {
-                None => others.extend(theirs.iter().cloned()),
-                Some(ours) => {
-                    let (beside, note) = self.beside(name, ours);
-                    together.extend(beside.into_iter().cloned());
-                    notes.extend(note);
-                }
+        let (mut together, mut notes) = (ours.to_vec(), self.notes.clone());
+        for name in self.registrations.keys() {
+            if let Some(ours) = names.get(&name.to_lowercase()) {
+                let (beside, note) = self.beside(name, ours);
+                together.extend(beside.into_iter().cloned());
+                notes.extend(note);
             }
         }
         let (mut all, more) = routes::routes(&together);
         notes.extend(more);
-        let (theirs, more) = routes::routes(&others);
+        let (theirs, more) = self.apart(|name| names.contains_key(name));
         notes.extend(more);
-        let (kept, more) = without_rivals(theirs, &all);
+        let (kept, more) = without_rivals(theirs, all.iter());
         notes.extend(more);
         all.extend(kept);
         all.sort_by(|a, b| a.destination.cmp(&b.destination));
@@ -143,7 +156,7 @@ fn routing(registration: &Registration) -> BTreeSet<&str> {
 }
 
 /// Routes of others without those that claim a router or a rule of ours.
-pub fn without_rivals(theirs: Vec<Route>, ours: &[Route]) -> (Vec<Route>, Vec<Note>) {
+pub fn without_rivals<'o>(theirs: Vec<Route>, ours: impl Iterator<Item = &'o Route>) -> (Vec<Route>, Vec<Note>) {
     type Claims<'a> = Vec<(&'a str, &'a RouterSpec)>;
     let (mut by_name, mut by_rank) = (BTreeMap::<String, &str>::new(), BTreeMap::<_, Claims<'_>>::new());
     for route in ours {

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod annotations;
+mod claims;
 mod conflicts;
 pub mod desired;
 mod endpoints;
@@ -18,6 +19,7 @@ mod exposure;
 pub mod foreign;
 #[cfg(test)]
 mod hostile;
+mod lean;
 mod meta;
 pub(crate) mod naming;
 mod note;
@@ -31,7 +33,9 @@ pub mod routes;
 mod select;
 pub(crate) use foreign::routing_tags;
 mod subject;
+mod synced;
 mod tags;
+mod world;
 
 pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
@@ -42,4 +46,5 @@ pub(crate) use meta::{
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, Definition, RegisteredService, Registration, Weights};
-pub use routes::{Middleware, Route, RouterSpec, Server, routes};
+pub use routes::{Middleware, Route, RouteTable, RouterSpec, Server, routes};
+pub use world::{Changed, Group, World};

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{annotations, note::Notes, options::SyncOptions, subject::Subject};
+use crate::kube::ObjectKey;
 
 /// Longest Consul service name, in bytes (D3).
 const MAX_NAME: usize = 255;
@@ -40,13 +41,13 @@ pub(super) fn service_name(subject: &Subject<'_>, options: &SyncOptions, notes: 
 /// Neither the Consul name nor address, port or tags take part: changing an annotation changes the instance in place.
 /// The readable part is the Kubernetes name, so that two services can only meet if they have one name as well as the
 /// same 48 bits.
-pub(super) fn service_id(cluster: &str, subject: &Subject<'_>, identity: Identity<'_>) -> String {
+pub(super) fn service_id(cluster: &str, key: &ObjectKey, identity: Identity<'_>) -> String {
     let (kind, of) = match identity {
         Identity::Node(node) => ("node", node),
         Identity::Address(address) => ("address", address),
     };
-    let digest = digest(&["service", cluster, &subject.key.namespace, &subject.key.name, kind, of]);
-    format!("{}-{}", subject.key.name, hex(&digest[..6]))
+    let digest = digest(&["service", cluster, &key.namespace, &key.name, kind, of]);
+    format!("{}-{}", key.name, hex(&digest[..6]))
 }
 
 /// The UUID of a Consul node (version 8: our own derivation), from cluster and Consul node name (D4).

@@ -15,7 +15,7 @@ const NODES: [&str; 4] = ["n1", "n2", "n3", ""];
 const ADDRESSES: [&str; 8] =
     ["192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1", "::", "0.0.0.0", "", "host.example.com"];
 const PORT_NAMES: [&str; 4] = ["", "http", "8080", "un fit"];
-const ANNOTATIONS: [(&str, &[&str]); 14] = [
+const ANNOTATIONS: [(&str, &[&str]); 16] = [
     ("consul.hashicorp.com/service-sync", &["true", "0", "perhaps", ""]),
     ("consul.hashicorp.com/service-name", &["front", " ", "Web"]),
     ("consul.hashicorp.com/service-port", &["http", "8080", "0x50", "-1", "", "99999999999999999999"]),
@@ -28,6 +28,8 @@ const ANNOTATIONS: [(&str, &[&str]); 14] = [
     ("traefik.enable", &["true", "false", "maybe"]),
     ("traefik.http.routers.r.rule", &["Host(`r`)", "", " "]),
     ("traefik.http.routers.r.tls", &["true", "{}"]),
+    ("traefik.http.routers.s.rule", &["Host(`r`)", "Host(`s`)"]),
+    ("traefik.http.routers.s.entrypoints", &["web", "websecure,web"]),
     ("traefik.", &["x"]),
     ("traefik.frontend.rule", &["Host:x"]),
 ];
@@ -98,7 +100,7 @@ fn node() -> impl Strategy<Value = Value> {
 }
 
 /// A whole cluster, in an order that must not matter.
-fn objects() -> impl Strategy<Value = Vec<Value>> {
+pub(super) fn objects() -> impl Strategy<Value = Vec<Value>> {
     let services = vec(service(), NAMES.len() * NAMESPACES.len());
     let slices = vec((slice(), select(&NAMESPACES[..])), 0..6);
     (services, slices, vec(node(), 0..4)).prop_map(|(mut services, slices, mut nodes)| {
@@ -118,7 +120,7 @@ fn objects() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-fn options() -> impl Strategy<Value = SyncOptions> {
+pub(super) fn options() -> impl Strategy<Value = SyncOptions> {
     let value = (
         select(vec!["ExternalFirst", "ExternalOnly", "InternalOnly"]),
         select(vec![json!(["NodePort"]), json!(["NodePort", "ClusterIP", "LoadBalancer"])]),
@@ -133,7 +135,7 @@ fn options() -> impl Strategy<Value = SyncOptions> {
     })
 }
 
-fn cluster(objects: Vec<Value>) -> Cluster {
+pub(super) fn cluster(objects: Vec<Value>) -> Cluster {
     Cluster::from_manifests([Manifests::from_values("generated", objects).unwrap()]).unwrap()
 }
 

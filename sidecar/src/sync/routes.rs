@@ -16,9 +16,11 @@ use super::{
 use crate::traefik::rule::Rule;
 
 mod chain;
+mod table;
 mod tags;
 
 use chain::Place;
+pub use table::RouteTable;
 use tags::GateTags;
 pub(super) use tags::is_weight;
 
@@ -170,9 +172,7 @@ fn close_equal_destinations(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) 
     for (name, (route, notes)) in found.iter_mut() {
         let others = &spellings[&name.to_lowercase()];
         if others.len() > 1 && route.take().is_some() {
-            let others: Vec<_> = others.iter().filter(|other| other != name).cloned().collect();
-            let what = closed(&format!("Consul answers for it and {} as one", others.join(", ")));
-            notes.error("service name", what, "rename one of them");
+            equal_spelling(notes, others.iter().map(String::as_str).filter(|other| other != name));
         }
     }
 }
@@ -188,9 +188,11 @@ fn close_shared_routers(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
     for (name, (route, notes)) in found.iter_mut() {
         let shared = |router: &&RouterSpec| owners[&router.name].len() > 1;
         let Some(router) = route.iter().flat_map(|route| &route.routers).find(shared).cloned() else { continue };
-        let others: Vec<_> = owners[&router.name].iter().filter(|other| other != name).cloned().collect();
-        let what = closed(&format!("router {} is also defined by {}", router.name, others.join(", ")));
-        notes.error(&format!("portcullis.http.routers.{}", router.name), what, "rename the router in one of them");
+        also_defined(
+            notes,
+            &router.name,
+            owners[&router.name].iter().map(String::as_str).filter(|other| other != name),
+        );
         *route = None;
     }
 }
@@ -214,10 +216,24 @@ fn close_equal_rules(found: &mut BTreeMap<&str, (Option<Route>, Notes)>) {
         else {
             continue;
         };
-        let what = closed(&format!("router {router} has the same rule and rank as one of {other}"));
-        notes.error(&format!("portcullis.http.routers.{router}.rule"), what, "change the rule, or set priorities");
+        equal_rule(notes, &router, &other);
         *route = None;
     }
+}
+
+fn equal_spelling<'a>(notes: &mut Notes, others: impl Iterator<Item = &'a str>) {
+    let what = closed(&format!("Consul answers for it and {} as one", others.collect::<Vec<_>>().join(", ")));
+    notes.error("service name", what, "rename one of them");
+}
+
+fn also_defined<'a>(notes: &mut Notes, router: &str, others: impl Iterator<Item = &'a str>) {
+    let what = closed(&format!("router {router} is also defined by {}", others.collect::<Vec<_>>().join(", ")));
+    notes.error(&format!("portcullis.http.routers.{router}"), what, "rename the router in one of them");
+}
+
+fn equal_rule(notes: &mut Notes, router: &str, other: &str) {
+    let what = closed(&format!("router {router} has the same rule and rank as one of {other}"));
+    notes.error(&format!("portcullis.http.routers.{router}.rule"), what, "change the rule, or set priorities");
 }
 
 /// A rule as Traefik reads it, and its rank: without a priority the length of its text.

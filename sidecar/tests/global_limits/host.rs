@@ -12,7 +12,8 @@ use std::{
 
 use portcullis::{
     config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown},
-    limits::{Limits, Names},
+    limits::Limits,
+    numbers::Numbers,
 };
 use portcullis_limiter::{Charge, Limiter, Rule, clock, disk::Disk};
 
@@ -47,7 +48,7 @@ impl Host {
         change(&mut redis);
         let limits = LimitsConfig { state: state.path().to_owned(), redis: Some(redis) };
         let metrics = MetricsConfig { listen: ([127, 0, 0, 1], 0).into() };
-        let limits = Limits::start(Some(&limits), Some(&metrics), Arc::new(Names::default())).unwrap();
+        let limits = Limits::start(Some(&limits), Some(&metrics), Arc::default(), Numbers::default(), None).unwrap();
         Self { state, metrics: limits.metrics_address().unwrap(), _limits: limits }
     }
 

@@ -1,0 +1,9 @@
+//! The real sidecar between a real API server and a real Consul.
+
+mod cases;
+mod changes;
+mod events;
+mod faults;
+mod rights;
+mod setup;
+mod several;

@@ -1,0 +1,241 @@
+//! One kind in one scope: listed, then watched, for ever; told is what differs from what was told before.
+//!
+//! kube-runtime's watcher does the same but for what matters here: it does not say when a watch stands again after a
+//! fault, it believes an empty list, and it has no bound.
+
+use std::{collections::BTreeMap, hash::RandomState, sync::Arc, time::Duration};
+
+use kube::{Client, api::WatchEvent};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::{
+    call::{Pages, Watching, key},
+    cluster::ObjectKey,
+    connection::Connection,
+    fault::{Fault, Then},
+    kinds::{Kind, fingerprint},
+};
+use crate::input::Change;
+
+/// After failures, doubled each time, and shortened by up to a half so that not all come at once.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// A watch that lived for less without a word counts as a failure that is not worth one.
+const SHORT: Duration = Duration::from_secs(1);
+/// How long after an empty list the second one is asked for.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+
+/// What a watcher says.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// What differs from what was told before.
+    Changes(Vec<Change>),
+    /// Everything was told, and the watch stands.
+    Stands,
+    /// It does not, and why.
+    Broken(String),
+}
+
+/// Where watchers say it, each under its own number.
+pub(super) type Ears = mpsc::Sender<(usize, Told)>;
+
+/// A kind in a scope.
+pub(super) struct Watcher<K> {
+    connection: Arc<Connection>,
+    path: String,
+    number: usize,
+    ears: Ears,
+    known: BTreeMap<ObjectKey, Seen>,
+    round: u64,
+    keys: RandomState,
+    doubted: Option<Instant>,
+    backoff: Duration,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+/// An object as it was told.
+struct Seen {
+    fingerprint: u64,
+    /// The list that it was last in.
+    round: u64,
+}
+
+// === impl Watcher ===
+
+impl<K: Kind> Watcher<K> {
+    /// Of all namespaces, or of one.
+    pub(super) fn new(connection: &Arc<Connection>, namespace: Option<&str>, number: usize, ears: &Ears) -> Self {
+        Self {
+            connection: Arc::clone(connection),
+            path: K::url_path(&(), namespace),
+            number,
+            ears: ears.clone(),
+            known: BTreeMap::new(),
+            round: 0,
+            keys: RandomState::new(),
+            doubted: None,
+            backoff: FIRST_BACKOFF,
+            kind: std::marker::PhantomData,
+        }
+    }
+
+    /// Until nobody listens.
+    pub(super) async fn run(mut self) {
+        let mut version = None;
+        while !self.ears.is_closed() {
+            let start = Instant::now();
+            let Err(fault) = self.once(&mut version).await else {
+                if start.elapsed() < SHORT {
+                    self.back_off().await;
+                } else {
+                    self.backoff = FIRST_BACKOFF;
+                }
+                continue;
+            };
+            match fault.then {
+                Then::Resume => {}
+                Then::Renew => self.connection.renew().await,
+                Then::Relist | Then::LookAgain => version = None,
+            }
+            self.tell(Told::Broken(fault.to_string())).await;
+            if fault.then == Then::LookAgain {
+                sleep(SECOND_LOOK).await;
+            } else {
+                self.back_off().await;
+            }
+        }
+    }
+
+    /// A watch from its beginning to its end, behind a list if there is no version to start from.
+    async fn once(&mut self, version: &mut Option<String>) -> Result<(), Fault> {
+        let client = self.connection.client().await?;
+        let from = match &*version {
+            Some(version) => version,
+            None => version.insert(self.list(&client).await?),
+        };
+        let mut watching = Watching::<K>::start(&client, &self.path, from).await?;
+        self.tell(Told::Stands).await;
+        loop {
+            match watching.next().await {
+                Ok(Some(events)) => {
+                    let changes = self.take(events, version)?;
+                    self.backoff = FIRST_BACKOFF;
+                    self.changes(changes).await;
+                }
+                Ok(None) => return Ok(()),
+                // Nothing is missed yet: whether the server is gone shows when the watch is started again.
+                Err(fault) if fault.then == Then::Renew => {
+                    self.connection.renew().await;
+                    return Ok(());
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Tells everything that differs; returns where to watch from.
+    async fn list(&mut self, client: &Client) -> Result<String, Fault> {
+        self.round += 1;
+        let (path, mut n_listed) = (self.path.clone(), 0);
+        let mut pages = Pages::<K>::new(client, &path);
+        while let Some(page) = pages.next().await? {
+            n_listed += page.len();
+            let mut changes = Vec::new();
+            for object in page {
+                changes.extend(self.see(object)?);
+            }
+            self.changes(changes).await;
+        }
+        let version = pages.into_version().ok_or_else(|| Fault::garbage("a list without an end"))?;
+        self.believe(n_listed)?;
+        let round = self.round;
+        let mut gone = Vec::new();
+        self.known.retain(|key, seen| {
+            let is_there = seen.round == round;
+            if !is_there {
+                gone.push(K::change(key.clone(), None));
+            }
+            is_there
+        });
+        self.changes(gone).await;
+        Ok(version)
+    }
+
+    /// An empty list of what was not empty is what a broken server or a proxy gives, too: only a second one is believed.
+    fn believe(&mut self, n_listed: usize) -> Result<(), Fault> {
+        if n_listed > 0 || self.known.is_empty() {
+            self.doubted = None;
+            return Ok(());
+        }
+        let since = *self.doubted.get_or_insert_with(Instant::now);
+        if since.elapsed() < SECOND_LOOK {
+            return Err(Fault::empty(self.known.len()));
+        }
+        self.doubted = None;
+        Ok(())
+    }
+
+    /// What to tell of an object that is there.
+    fn see(&mut self, mut object: K) -> Result<Option<Change>, Fault> {
+        let key = key(&object)?;
+        object.slim();
+        let unreadable = |error: std::io::Error| Fault::garbage(error.to_string());
+        let fingerprint = fingerprint(&object, &self.keys).map_err(unreadable)?;
+        let seen = Seen { fingerprint, round: self.round };
+        let before = self.known.insert(key.clone(), seen).map(|seen| seen.fingerprint);
+        Ok((before != Some(fingerprint)).then(|| K::change(key, Some(Box::new(object)))))
+    }
+
+    /// What to tell of events; the version moves on with them.
+    fn take(&mut self, events: Vec<WatchEvent<K>>, version: &mut Option<String>) -> Result<Vec<Change>, Fault> {
+        let mut changes = Vec::new();
+        for event in events {
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    let at = version_of(&object)?;
+                    changes.extend(self.see(object)?);
+                    *version = Some(at);
+                }
+                WatchEvent::Deleted(object) => {
+                    let (at, key) = (version_of(&object)?, key(&object)?);
+                    if self.known.remove(&key).is_some() {
+                        changes.push(K::change(key, None));
+                    }
+                    *version = Some(at);
+                }
+                WatchEvent::Bookmark(bookmark) => *version = Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => {
+                    let verb = format!("watch {}", K::plural(&()));
+                    return Err(Fault { then: Then::Relist, ..Fault::status(&verb, status.code, Some(&status)) });
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn changes(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.tell(Told::Changes(changes)).await;
+        }
+    }
+
+    async fn tell(&self, told: Told) {
+        // Without ears the task is about to end.
+        let _ = self.ears.send((self.number, told)).await;
+    }
+
+    async fn back_off(&mut self) {
+        // Without entropy all come at once, which is no fault.
+        let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
+        sleep(self.backoff.mul_f64(1.0 - share / 2.0)).await;
+        self.backoff = (self.backoff * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+fn version_of<K: Kind>(object: &K) -> Result<String, Fault> {
+    let version = object.meta().resource_version.clone().filter(|version| !version.is_empty());
+    version.ok_or_else(|| Fault::garbage(format!("one of the {} has no resourceVersion", K::plural(&()))))
+}
