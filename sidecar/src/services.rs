@@ -70,7 +70,7 @@ impl Services {
             let desired = desired(objects, &known.options);
             lines.extend(desired.notes.iter().map(line));
             if let Some(events) = &known.events {
-                events.tell(&desired.notes, objects);
+                events.tell(desired.notes.iter().cloned(), |key| objects.services.get(key));
             }
             if let Some(consul) = &known.consul
                 && known.broken.is_empty()
