@@ -178,7 +178,7 @@ impl Services {
         for known in self.clusters.values() {
             lines.extend(known.broken.iter().map(|line| (Severity::Error, line.clone())));
             if let Some(events) = &known.events {
-                events.tell(known.world.notes(), |service| known.world.uid(service));
+                events.tell(known.world.notes(), |service| known.world.service(service));
             }
             lines.extend(known.world.notes().map(line));
         }

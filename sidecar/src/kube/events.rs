@@ -6,7 +6,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
+    api::{
+        core::v1::{ObjectReference, Service},
+        events::v1::Event,
+    },
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
@@ -78,13 +81,12 @@ impl Events {
         Self { notes: sender, task: tokio::spawn(task.run()) }
     }
 
-    /// From now on this is what is wrong; what is not about a Service of this cluster is left out. `uid_of` is `None` for
-    /// what is none.
-    pub fn tell(&self, notes: impl Iterator<Item = Note>, uid_of: impl Fn(&ObjectKey) -> Option<Option<String>>) {
-        let bad = notes.filter_map(|note| {
-            let service = key(&note.object)?;
-            let uid = uid_of(&service)?;
-            Some(Bad { service, uid, note })
+    /// From now on this is what is wrong; what is not about a Service that `service` finds in this cluster is left out.
+    pub fn tell<'a>(&self, notes: impl IntoIterator<Item = Note>, service: impl Fn(&ObjectKey) -> Option<&'a Service>) {
+        let bad = notes.into_iter().filter_map(|note| {
+            let key = key(&note.object)?;
+            let uid = service(&key)?.metadata.uid.clone();
+            Some(Bad { service: key, uid, note })
         });
         let bad: Vec<_> = bad.collect();
         self.notes.send_if_modified(|present| {
@@ -237,13 +239,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_notes_about_services_of_the_cluster_are_events() {
-        let uid_of = |service: &ObjectKey| (*service == key("shop/web").unwrap()).then(|| Some("u".to_owned()));
+        let web = Service::default();
+        let service = |wanted: &ObjectKey| (*wanted == key("shop/web").unwrap()).then_some(&web);
         let note = |object: &str| Note { object: object.to_owned(), ..bad("a").note };
         let (sender, mut notes) = watch::channel(Vec::new());
         let events = Events { notes: sender, task: tokio::spawn(std::future::pending()) };
-        events.tell([note("shop/web"), note("shop/gone"), note("web")].into_iter(), uid_of);
+        events.tell([note("shop/web"), note("shop/gone"), note("web")], service);
         assert_eq!(notes.borrow_and_update().len(), 1);
-        events.tell([note("shop/web")].into_iter(), uid_of);
+        events.tell([note("shop/web")], service);
         assert!(!notes.has_changed().unwrap(), "nothing new");
     }
 }

@@ -49,7 +49,7 @@ impl Kind for Service {
         }
         self.spec = self.spec.take().map(|spec| ServiceSpec {
             type_: spec.type_,
-            ports: spec.ports.map(|ports| ports.into_iter().map(slim_port).collect()),
+            ports: spec.ports.map(|ports| tight(ports.into_iter().map(slim_port).collect())),
             external_ips: spec.external_ips,
             ip_families: spec.ip_families,
             ..ServiceSpec::default()
@@ -64,11 +64,11 @@ impl Kind for Service {
 impl Kind for EndpointSlice {
     fn slim(&mut self) {
         self.metadata = identity(&mut self.metadata, |label| label == SLICE_LABEL);
-        if let Some(endpoints) = &mut self.endpoints {
-            // Reading has left room for more.
-            endpoints.shrink_to_fit();
-        }
+        self.metadata.uid = None;
+        self.ports = self.ports.take().map(tight);
+        self.endpoints = self.endpoints.take().map(tight);
         for endpoint in self.endpoints.iter_mut().flatten() {
+            endpoint.addresses.shrink_to_fit();
             endpoint.deprecated_topology = None;
             endpoint.hints = None;
             endpoint.hostname = None;
@@ -99,6 +99,12 @@ impl Kind for Node {
     fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
         Change::Node(key.name, object)
     }
+}
+
+/// Reading leaves room for more, which would be kept.
+fn tight<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
 }
 
 fn slim_port(port: ServicePort) -> ServicePort {

@@ -143,9 +143,9 @@ impl World {
         self.objects.services.is_empty() && self.objects.nodes.is_empty()
     }
 
-    /// The UID of a Service, if it says one; `None` where there is no such Service.
-    pub fn uid(&self, service: &ObjectKey) -> Option<Option<String>> {
-        Some(self.objects.services.get(service)?.metadata.uid.clone())
+    /// A Service, as far as it is kept.
+    pub fn service(&self, service: &ObjectKey) -> Option<&Service> {
+        self.objects.services.get(service)
     }
 
     /// How many Services there are, synced or not.
