@@ -48,7 +48,12 @@ pub struct Backend {
 impl Backend {
     /// Starts the service on a port of the kernel's choice. `instance` tells several of one service apart.
     pub async fn start(service: &str, instance: &str) -> Result<Backend> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding a backend")?;
+        Backend::start_at((Ipv4Addr::LOCALHOST, 0).into(), service, instance).await
+    }
+
+    /// The same at this address.
+    pub async fn start_at(address: SocketAddr, service: &str, instance: &str) -> Result<Backend> {
+        let listener = TcpListener::bind(address).await.context("binding a backend")?;
         let address = listener.local_addr()?;
         let requests = Arc::new(AtomicU64::new(0));
         let me = Arc::new(Me { service: service.into(), instance: instance.into(), requests: Arc::clone(&requests) });

@@ -24,6 +24,7 @@ pub struct Registry {
     start: Start,
     http: SocketAddr,
     https: SocketAddr,
+    dns: SocketAddr,
     authority: PathBuf,
     token: Option<String>,
     process: Option<Process>,
@@ -33,7 +34,7 @@ impl Registry {
     /// Starts a server with its files below `folder`. With a token, that is the management token, and whoever has none may
     /// do nothing.
     pub async fn start(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
-        let (http, https) = (ports::free()?, ports::free()?);
+        let (http, https, dns) = (ports::free()?, ports::free()?, ports::free()?);
         let authority = Authority::new("registry")?;
         let certificate = authority.server(&["127.0.0.1", "localhost"])?.write(folder, "consul")?;
         let authority_file = folder.join("consul-ca.pem");
@@ -50,7 +51,7 @@ impl Registry {
             "tls": {"https": {"ca_file": authority_file, "cert_file": certificate, "key_file": certificate}},
             "performance": {"raft_multiplier": 1},
             "ports": {
-                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": -1, "serf_wan": -1,
+                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": dns.port(), "serf_wan": -1,
                 "serf_lan": ports::free()?.port(), "server": ports::free()?.port(),
             },
         });
@@ -67,8 +68,15 @@ impl Registry {
             directory: folder.to_owned(),
             log: folder.join("consul.log"),
         };
-        let mut registry =
-            Registry { start, http, https, authority: authority_file, token: token.map(str::to_owned), process: None };
+        let mut registry = Registry {
+            start,
+            http,
+            https,
+            dns,
+            authority: authority_file,
+            token: token.map(str::to_owned),
+            process: None,
+        };
         registry.resume().await?;
         Ok(registry)
     }
@@ -81,6 +89,11 @@ impl Registry {
     /// The same with TLS.
     pub fn tls_address(&self) -> String {
         format!("https://{}", self.https)
+    }
+
+    /// Where its DNS answers.
+    pub fn dns(&self) -> SocketAddr {
+        self.dns
     }
 
     /// The certificate of who has signed Consul's.
@@ -122,6 +135,11 @@ impl Registry {
     /// Writes JSON; what is answered.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value> {
         self.call("PUT", path, Some(body)).await
+    }
+
+    /// Deletes; what is answered.
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.call("DELETE", path, None).await
     }
 
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {

@@ -93,6 +93,13 @@ fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Res
     if let Some(hold) = consul::brake(&difference, owned, wanted.source_is_empty, config.max_removal_percent) {
         super::message("warning", &format!("{hold}: `portcullis run` would remove nothing until a person lets it"));
     }
+    let keys = match &config.kv_import {
+        Some(import) => runtime.block_on(consul::kv::would(&client, import, scope, &live, &difference))?,
+        None => consul::kv::KeyDifference::default(),
+    };
+    for note in keys.notes.values() {
+        super::message("error", note);
+    }
     for conflict in &difference.conflicts {
         super::message("error", &conflict.to_string());
     }
@@ -103,7 +110,9 @@ fn compare(config: &ConsulConfig, scope: &Scope, wanted: &Wanted) -> anyhow::Res
     for instance in difference.instances() {
         writeln!(stdout, "{instance}")?;
     }
-    let holds = difference.is_empty() && difference.conflicts.is_empty();
+    write!(stdout, "{keys}")?;
+    let is_told = difference.conflicts.is_empty() && keys.notes.is_empty();
+    let holds = difference.is_empty() && keys.is_empty() && is_told;
     Ok(if holds { Outcome::Holds } else { Outcome::DoesNotHold })
 }
 

@@ -16,17 +16,16 @@ use tokio::{
 };
 
 use super::{
-    brake::{Hold, brake},
+    brake::brake,
     client::{Client, Fence, TxnError},
     config::ConsulConfig,
     diff::{Difference, Kind, ServiceChange, diff},
     drift::Drift,
     error::ConsulError,
     heartbeat,
+    kv::{self, Changed, Guard, Keeper, Kept},
     live::{Live, Scope},
-    lock,
-    operation::Operation,
-    read,
+    lock, permission, read,
     said::Said,
     transactions::{Transaction, transactions},
 };
@@ -70,6 +69,8 @@ struct Task {
     refused: BTreeMap<String, (ServiceChange, String)>,
     said: Said,
     backoff: Duration,
+    /// With `kvImport`.
+    keys: Option<Keeper>,
 }
 
 /// How a pass ended.
@@ -89,9 +90,11 @@ impl Follower {
     pub fn start(config: &ConsulConfig, options: &SyncOptions) -> Result<Self, ConsulError> {
         let client = Arc::new(Client::new(config)?);
         let (sender, wanted) = watch::channel(None);
+        let scope = Scope::new(options);
         let task = Task {
             client,
-            scope: Scope::new(options),
+            keys: config.kv_import.as_ref().map(|import| Keeper::new(import, &scope)),
+            scope,
             config: config.clone(),
             wanted,
             fence: None,
@@ -162,6 +165,7 @@ impl Task {
         tracing::info!(key = %fence.key, "this sidecar keeps Consul in step");
         self.fence = Some(fence.clone());
         self.refused.clear();
+        self.keys.iter_mut().for_each(Keeper::forget);
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
             () = lock::keep(&client, &fence) => {}
@@ -197,6 +201,7 @@ impl Task {
                 // An error is the end, which `run` sees as well.
                 _ = source.changed() => {}
                 () = drift.moved(&client) => live = None,
+                () = moved(self.keys.as_mut(), &client) => {}
                 () = tokio::time::sleep(pause) => if pause == SAFETY { live = None },
             }
         }
@@ -217,6 +222,7 @@ impl Task {
     ) -> Result<Passed, ConsulError> {
         let mut stale = String::new();
         for _ in 0..ROUNDS {
+            let was_read = known.is_none();
             let mut live = match known.take() {
                 Some(live) => live,
                 None => self.read(wanted, drift).await?,
@@ -227,13 +233,19 @@ impl Task {
             let mut hold = brake(&difference, owned, wanted.source_is_empty, self.config.max_removal_percent);
             let Some(fence) = fence else {
                 lines.extend(hold.iter().map(ToString::to_string));
+                let mut would: BTreeSet<_> = difference.instances().map(ToString::to_string).collect();
+                if let Some(import) = &self.config.kv_import {
+                    let keys = kv::would(&self.client, import, &self.scope, &live, &difference).await?;
+                    would.extend(keys.operations.iter().map(ToString::to_string));
+                    lines.extend(keys.notes.into_values());
+                }
                 self.said.lines(lines);
-                self.said.would(difference.instances().map(ToString::to_string).collect());
+                self.said.would(would);
                 *known = Some(live);
                 return Ok(Passed::InStep);
             };
             if let Some(held) = hold {
-                match self.released(fence, held).await? {
+                match permission::take(&self.client, fence, &self.scope.cluster, held).await? {
                     Ok(()) => hold = None,
                     Err(line) => {
                         lines.insert(line);
@@ -252,7 +264,19 @@ impl Task {
                 }
             }
             let left = diff(&wanted.registrations, &live, &self.scope);
+            let (source_is_empty, max_removal_percent) = (wanted.source_is_empty, self.config.max_removal_percent);
+            let keys = match &mut self.keys {
+                Some(keys) => {
+                    let changed = Changed::new(&difference, was_read);
+                    let guard = Guard { source_is_empty, max_removal_percent };
+                    keys.keep(&self.client, fence, (&live, &self.scope), &changed, guard, &mut lines).await
+                }
+                None => Kept::InStep,
+            };
             *known = Some(live);
+            if keys == Kept::NotLeader {
+                return Ok(Passed::NotLeader);
+            }
             self.refused.retain(|name, _| left.services.iter().any(|it| it.service == *name));
             lines.extend(self.refused.iter().map(|(name, (_, why))| {
                 format!("Consul does not take the registrations of {name}: {why}; correct its annotations")
@@ -261,7 +285,8 @@ impl Task {
             let waits = hold.is_some() || !self.refused.is_empty();
             if settled || waits {
                 self.said.lines(lines);
-                return Ok(if settled { Passed::InStep } else { Passed::Waiting });
+                let in_step = settled && keys == Kept::InStep;
+                return Ok(if in_step { Passed::InStep } else { Passed::Waiting });
             }
         }
         Err(ConsulError::passing("/v1/txn", format!("others write the same instances: {stale}"), "tried again"))
@@ -308,23 +333,13 @@ impl Task {
         }
         Ok(n_taken)
     }
+}
 
-    /// Whether a person has let these removals pass; else what to do for it. The permission holds once.
-    async fn released(&self, fence: &Fence, hold: Hold) -> Result<Result<(), String>, ConsulError> {
-        let (key, removals) = (lock::key(&self.scope.cluster, "allow-removal"), hold.removals());
-        let path = format!("/v1/kv/{key}");
-        let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
-        if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {
-            return Ok(Err(format!("{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}")));
-        }
-        match self.client.txn(fence, &[Operation::DeleteKey { key }]).await {
-            Ok(_) => {
-                tracing::warn!(removals, "removals that waited are let through");
-                Ok(Ok(()))
-            }
-            Err(TxnError::Failed(error)) => Err(error),
-            Err(_) => Err(ConsulError::passing("/v1/txn", "the permission could not be taken", "tried again")),
-        }
+/// Never, where there is no import.
+async fn moved(keys: Option<&mut Keeper>, client: &Client) {
+    match keys {
+        Some(keys) => keys.moved(client).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -194,7 +194,7 @@ impl Live {
                         node.checks.insert(check.check_id.clone(), LiveCheck::clone(check));
                     }
                 }
-                Operation::DeleteKey { .. } => {}
+                Operation::SetKey { .. } | Operation::DeleteKey { .. } => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::live::{LiveCheck, LiveNode, LiveService};
@@ -38,10 +39,23 @@ pub enum Operation {
         /// As it was read.
         service: Box<LiveService>,
     },
+    /// Makes a key (`modify_index` 0) or changes it.
+    SetKey {
+        /// Its path.
+        key: String,
+        /// What it shall hold.
+        value: Vec<u8>,
+        /// Its flags.
+        flags: u64,
+        /// As it was read.
+        modify_index: u64,
+    },
     /// Removes a key of ours.
     DeleteKey {
         /// Its path.
         key: String,
+        /// As it was read; `None`: whatever it holds.
+        modify_index: Option<u64>,
     },
     /// Makes or changes the check of an instance of ours.
     SetCheck {
@@ -75,7 +89,13 @@ impl Operation {
                     "ID": service.id, "Service": service.service, "ModifyIndex": service.modify_index,
                 }}})
             }
-            Self::DeleteKey { key } => json!({"KV": {"Verb": "delete", "Key": key}}),
+            Self::SetKey { key, value, flags, modify_index } => json!({"KV": {
+                "Verb": "cas", "Key": key, "Value": STANDARD.encode(value), "Flags": flags, "Index": modify_index,
+            }}),
+            Self::DeleteKey { key, modify_index: None } => json!({"KV": {"Verb": "delete", "Key": key}}),
+            Self::DeleteKey { key, modify_index: Some(index) } => {
+                json!({"KV": {"Verb": "delete-cas", "Key": key, "Index": index}})
+            }
             // The service's name is what Consul judges the token by.
             Self::SetCheck { node, check, kind } => json!({"Check": {"Verb": "set", "Check": {
                 "Node": node, "CheckID": check.check_id, "Name": check.name, "Status": check.status,
@@ -95,7 +115,9 @@ impl fmt::Display for Operation {
             Self::SetService { node, service } => write!(f, "set {} on {node}", service.id),
             Self::DeleteService { node, service } => write!(f, "delete {} on {node}", service.id),
             Self::SetCheck { node, check, .. } => write!(f, "check {} on {node}", check.check_id),
-            Self::DeleteKey { key } => write!(f, "delete {key}"),
+            Self::SetKey { key, modify_index: 0, .. } => write!(f, "+ key {key}"),
+            Self::SetKey { key, .. } => write!(f, "~ key {key}"),
+            Self::DeleteKey { key, .. } => write!(f, "- key {key}"),
         }
     }
 }

@@ -34,8 +34,8 @@ struct Unit {
 /// All of a difference, in the order in which it has to be applied.
 pub fn transactions(difference: &Difference) -> Vec<Transaction> {
     let mut all = Vec::new();
-    let node_units = |operations: &[Operation]| operations.iter().cloned().map(|it| Unit::new(vec![it])).collect();
-    all.extend(split(node_units(&difference.nodes), PACKED).into_iter().map(|unit| unit.alone(Vec::new())));
+    let of_nodes = |operations: Vec<Operation>| Transaction { services: Vec::new(), operations };
+    all.extend(alone(&difference.nodes).into_iter().map(of_nodes));
     let mut packed: Option<(Transaction, usize)> = None;
     for change in &difference.services {
         let whole = Unit::new(units(change).into_iter().flat_map(|unit| unit.operations).collect());
@@ -59,8 +59,14 @@ pub fn transactions(difference: &Difference) -> Vec<Transaction> {
         }
     }
     all.extend(packed.map(|(last, _)| last));
-    all.extend(split(node_units(&difference.empty_nodes), PACKED).into_iter().map(|unit| unit.alone(Vec::new())));
+    all.extend(alone(&difference.empty_nodes).into_iter().map(of_nodes));
     all
+}
+
+/// Operations that do not belong together, in as few groups as there is room for.
+pub(super) fn alone(operations: &[Operation]) -> Vec<Vec<Operation>> {
+    let units = operations.iter().map(|operation| Unit::new(vec![operation.clone()])).collect();
+    split(units, PACKED).into_iter().map(|unit| unit.operations).collect()
 }
 
 /// A service's operations in an order in which they may be parted.

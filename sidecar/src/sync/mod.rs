@@ -33,7 +33,10 @@ mod tags;
 
 pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
-pub(crate) use meta::{CLUSTER as CLUSTER_MARK, SOURCE as SOURCE_MARK};
+pub(crate) use meta::{
+    CLUSTER as CLUSTER_MARK, NAMESPACE as NAMESPACE_MARK, NODE_NAME as NODE_NAME_MARK, SOURCE as SOURCE_MARK,
+    ZONE as ZONE_MARK, is_reserved as is_reserved_meta,
+};
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, RegisteredService, Registration, Weights};
