@@ -122,6 +122,17 @@ impl Registry {
         Ok(())
     }
 
+    /// Major and minor number of its version.
+    pub async fn version(&self) -> Result<(u32, u32)> {
+        let agent = self.get("/v1/agent/self").await?;
+        let version = agent["Config"]["Version"].as_str().context("the agent names no version")?;
+        let mut numbers = version.split('.').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+            _ => bail!("no version: {version}"),
+        }
+    }
+
     /// A connection of its own, for many reads.
     pub async fn connect(&self) -> Result<Connection> {
         Client::plain(self.http).connect("localhost").await

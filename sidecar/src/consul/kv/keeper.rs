@@ -94,7 +94,9 @@ pub async fn would(
 ) -> Result<KeyDifference, ConsulError> {
     let folder = import.folder(&scope.cluster);
     let mut live = live.clone();
-    transactions(difference).iter().for_each(|transaction| live.apply(&transaction.operations, 0));
+    for transaction in transactions(difference) {
+        live.apply(&transaction.operations, 0);
+    }
     let (entries, _) = read(client, &folder).await?;
     Ok(diff(&wanted(&live, scope, &folder, None), &entries, None))
 }
@@ -256,7 +258,9 @@ impl Keeper {
             match (client.txn(fence, &operations).await, operations.as_slice()) {
                 (Ok(index), _) => {
                     self.written = self.written.max(index);
-                    operations.iter().for_each(|operation| apply(&mut entries, operation, index));
+                    for operation in &operations {
+                        apply(&mut entries, operation, index);
+                    }
                     n_written += operations.len();
                 }
                 (Err(TxnError::Refused(why)), [Operation::SetKey { key, value, .. }]) => {

@@ -48,7 +48,7 @@ fn service(id: &str, name: &str, node: &str, cluster: &str) -> LiveService {
 
 fn check(id: &str, of: &str, status: &str) -> LiveCheck {
     let (check_id, service_id, status) = (id.to_owned(), of.to_owned(), status.to_owned());
-    LiveCheck { check_id, service_id, status, ..LiveCheck::default() }
+    LiveCheck { check_id, status, service_id, ..LiveCheck::default() }
 }
 
 /// Instances on the synthetic node, each with a check of this status.

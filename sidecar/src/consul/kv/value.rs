@@ -28,13 +28,13 @@ struct Value<'a> {
     tags: Vec<&'a str>,
     /// What annotations have set; no marks of ours.
     meta: BTreeMap<&'a str, &'a str>,
-    ports: BTreeSet<Port<'a>>,
+    ports: BTreeSet<ServicePort<'a>>,
     instances: BTreeSet<Instance<'a>>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Port<'a> {
+struct ServicePort<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
@@ -120,7 +120,7 @@ fn value(name: &str, cluster: &str, mut found: Vec<(&LiveService, &'static str)>
 }
 
 /// From the pairs `port-<name>` and `nodeport-<name>`, which no annotation can set.
-fn ports(service: &LiveService) -> impl Iterator<Item = Port<'_>> {
+fn ports(service: &LiveService) -> impl Iterator<Item = ServicePort<'_>> {
     let pairs = |prefix: &'static str| {
         service.meta.iter().filter_map(move |(key, text)| Some((key.strip_prefix(prefix)?, text.parse::<u16>().ok())))
     };
@@ -129,7 +129,7 @@ fn ports(service: &LiveService) -> impl Iterator<Item = Port<'_>> {
     for (name, node_port) in pairs("nodeport-") {
         ports.entry(name).or_default().1 = node_port;
     }
-    ports.into_iter().map(|(name, (port, node_port))| Port { name, port, node_port })
+    ports.into_iter().map(|(name, (port, node_port))| ServicePort { name, port, node_port })
 }
 
 fn meta<'a>(service: &'a LiveService, key: &str) -> Option<&'a str> {
