@@ -17,6 +17,8 @@ use crate::process::{Process, Start};
 /// How long the server may take to elect itself.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How often it is started with other ports.
+const ATTEMPTS: usize = 3;
 
 /// A running Consul server.
 #[derive(Debug)]
@@ -34,6 +36,17 @@ impl Registry {
     /// Starts a server with its files below `folder`. With a token, that is the management token, and whoever has none may
     /// do nothing.
     pub async fn start(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
+        // It listens on six ports: that somebody takes one of them between our asking and its binding does happen.
+        for _ in 1..ATTEMPTS {
+            match Registry::start_once(program, folder, token).await {
+                Err(error) if error.to_string().contains("address already in use") => {}
+                outcome => return outcome,
+            }
+        }
+        Registry::start_once(program, folder, token).await
+    }
+
+    async fn start_once(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
         let (http, https, dns) = (ports::free()?, ports::free()?, ports::free()?);
         let authority = Authority::new("registry")?;
         let certificate = authority.server(&["127.0.0.1", "localhost"])?.write(folder, "consul")?;
@@ -68,6 +81,8 @@ impl Registry {
             directory: folder.to_owned(),
             log: folder.join("consul.log"),
         };
+        // Of another attempt.
+        let _ = std::fs::remove_file(&start.log);
         let mut registry = Registry {
             start,
             http,
