@@ -4,6 +4,7 @@
 
 mod check;
 mod explain;
+mod export;
 mod key;
 mod limits;
 mod plan;
@@ -44,6 +45,9 @@ enum Command {
     Explain(Box<explain::Args>),
     /// Print the gate's routers as a Traefik file
     Render(render::Args),
+    /// Print what Consul holds for other tools
+    #[command(subcommand)]
+    Export(export::Command),
     /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
@@ -96,6 +100,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Test(args) => test::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Export(command) => export::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Limits(command) => limits::run(&command),
         Command::Completions { shell } => {

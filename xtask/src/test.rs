@@ -26,7 +26,7 @@ const END_TO_END: &str = "e2e";
 const CONSOLE_TEST: &str = "browser";
 
 /// The end-to-end tests that run a second time, with the oldest Consul that registrations are promised for.
-const WITH_OLD_CONSUL: [&str; 3] = ["consul", "kv_import", "per_node"];
+const WITH_OLD_CONSUL: [&str; 4] = ["consul", "kv_import", "per_node", "terraform"];
 
 /// How long the step `fuzz` runs each target.
 const SMOKE_SECONDS: u32 = 20;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Entries, Entry, KeyDifference, KvImport, diff, digest, key, wanted};
@@ -23,6 +23,8 @@ use crate::consul::{
 
 /// Between two reads because of others, at least.
 const PAUSE: Duration = Duration::from_secs(1);
+/// With a look at everything they are read again after this long, whatever the watch says.
+const SAFETY: Duration = Duration::from_secs(300);
 /// After a failed query.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often one look reads anew because somebody else wrote meanwhile.
@@ -37,7 +39,7 @@ pub(in crate::consul) struct Keeper {
     /// Index of the folder as it was last seen, and of our own last write.
     index: u64,
     written: u64,
-    not_before: Instant,
+    read_at: Instant,
     /// Whether everything has to be looked at: the last look did not come to its end.
     whole: bool,
     /// By key: the value that Consul did not take, and why. It is not asked again until it is another one.
@@ -124,7 +126,7 @@ impl Keeper {
             entries: None,
             index: 0,
             written: 0,
-            not_before: Instant::now(),
+            read_at: Instant::now(),
             whole: true,
             refused: BTreeMap::new(),
             notes: BTreeMap::new(),
@@ -172,12 +174,14 @@ impl Keeper {
 
     /// Returns when somebody else has changed the keys; from then on they count as not read. May be dropped and called again.
     pub(in crate::consul) async fn moved(&mut self, client: &Client) {
-        tokio::time::sleep_until(self.not_before).await;
+        tokio::time::sleep_until(self.read_at + PAUSE).await;
         let path = format!("/v1/kv/{}", self.folder);
         loop {
             // Names only: it answers to each of our own writes too.
-            match client.get_after::<IgnoredAny>(&path, &[("keys", ""), ("separator", "/")], self.index).await {
-                Ok(answer) if answer.index == self.index || answer.index == self.written => self.index = answer.index,
+            match client.get_after::<Vec<String>>(&path, &[("keys", ""), ("separator", "/")], self.index).await {
+                Ok(answer) if self.is_known(answer.index, answer.value.as_deref().unwrap_or_default()) => {
+                    self.index = answer.index;
+                }
                 Ok(_) => break,
                 Err(error) => {
                     tracing::debug!(%error, "the watch on the imported keys failed");
@@ -187,6 +191,14 @@ impl Keeper {
             }
         }
         self.entries = None;
+    }
+
+    /// Whether these names at this index are what we have read or written. A change of a value just before a write of ours
+    /// is seen with the next reading.
+    fn is_known(&self, index: u64, names: &[String]) -> bool {
+        let of_folder = names.iter().filter(|name| !name.ends_with('/'));
+        (index == self.index || index == self.written)
+            && self.entries.as_ref().is_some_and(|entries| entries.keys().eq(of_folder))
     }
 
     async fn look(
@@ -201,11 +213,14 @@ impl Keeper {
         // Whatever goes wrong below, the next look is at everything.
         let whole = mem::replace(&mut self.whole, true) || self.entries.is_none();
         let only = if whole { None } else { changed.services.as_ref() };
+        if only.is_none() && self.read_at.elapsed() >= SAFETY {
+            self.entries = None;
+        }
         let entries = match self.entries.take() {
             Some(entries) => entries,
             None => {
                 let (entries, index) = read(client, &self.folder).await.map_err(TxnError::Failed)?;
-                (self.index, self.not_before) = (index, Instant::now() + PAUSE);
+                (self.index, self.read_at) = (index, Instant::now());
                 entries
             }
         };
