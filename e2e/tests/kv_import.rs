@@ -202,6 +202,37 @@ async fn keys_stay_while_removals_wait_and_go_when_a_person_lets_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_leads_next_goes_on_with_the_keys_and_writes_none_that_is_right() {
+    let Some(parts) = RegistryParts::for_test() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::start(&parts.consul, folder.path(), None).await.unwrap();
+    let first = layout(&registry, &folder.path().join("first"), &json!({}));
+    let second = layout(&registry, &folder.path().join("second"), &json!({}));
+    let mut pods = three_nodes();
+    for name in ["web", "db", "old"] {
+        pods.set(name, Service::on(30080, ["n1"]));
+    }
+    pods.write(&first).unwrap();
+    let leader = Sidecar::start(&parts.sidecar, &first).await.unwrap();
+    wait_for("the keys", || async { service(&registry, "web").await.is_some() }).await;
+    wait_for("the last key", || async { service(&registry, "old").await.is_some() }).await;
+    let before = entry(&registry, &format!("{FOLDER}/db")).await.unwrap();
+    // While nobody leads, one service changes and another goes.
+    drop(leader);
+    pods.services.remove("old");
+    pods.set("web", Service::on(30080, ["n2"]));
+    pods.write(&second).unwrap();
+    let next = Sidecar::start(&parts.sidecar, &second).await.unwrap();
+    let took =
+        wait_for("the takeover", || async { instances(&registry, "web").await == ["n2 192.0.2.2:30080 passing"] })
+            .await;
+    say(&format!("the next leader wrote {took:?} after its start"));
+    wait_for("the end of the key", || async { entry(&registry, &format!("{FOLDER}/old")).await.is_none() }).await;
+    assert_eq!(entry(&registry, &format!("{FOLDER}/db")).await.unwrap(), before);
+    drop(next);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_is_too_large_is_refused_with_a_note_and_the_others_are_written() {
     let Some(parts) = RegistryParts::for_test() else { return };
     let folder = tempfile::tempdir().unwrap();
