@@ -42,6 +42,8 @@ pub(in crate::consul) struct Keeper {
     read_at: Instant,
     /// Whether everything has to be looked at: the last look did not come to its end.
     whole: bool,
+    /// Keys whose services were taken out of the catalog by us, until a look has come to its end.
+    explained: BTreeSet<String>,
     /// By key: the value that Consul did not take, and why. It is not asked again until it is another one.
     refused: BTreeMap<String, ([u8; 32], String)>,
     /// By key: why it stays as it is.
@@ -128,6 +130,7 @@ impl Keeper {
             written: 0,
             read_at: Instant::now(),
             whole: true,
+            explained: BTreeSet::new(),
             refused: BTreeMap::new(),
             notes: BTreeMap::new(),
         }
@@ -225,19 +228,21 @@ impl Keeper {
             }
         };
         let keys = |names: &BTreeSet<String>| names.iter().map(|name| key(&self.folder, name)).collect();
-        let (looked_at, explained): (Option<BTreeSet<_>>, _) = (only.map(keys), keys(&changed.removed));
+        let (looked_at, removed): (Option<BTreeSet<_>>, BTreeSet<_>) = (only.map(keys), keys(&changed.removed));
+        self.explained.extend(removed);
         let mut found = diff(&wanted(live, scope, &self.folder, only), &entries, looked_at.as_ref());
         self.learn(&mut found, looked_at.as_ref());
         let mut waits = false;
-        if let Some(hold) = found.hold(&explained, &entries, guard.source_is_empty, guard.max_removal_percent) {
+        if let Some(hold) = found.hold(&self.explained, &entries, guard.source_is_empty, guard.max_removal_percent) {
             let permission = permission::take(client, fence, &scope.cluster, hold).await.map_err(TxnError::Failed)?;
             if let Err(line) = permission {
                 waits = true;
                 lines.insert(line);
-                found = found.without_removals(&explained);
+                found = found.without_removals(&self.explained);
             }
         }
         self.entries = Some(self.write(client, fence, &found, entries).await?);
+        self.explained.clear();
         self.whole = waits;
         Ok(if waits { Kept::Waiting } else { Kept::InStep })
     }
