@@ -20,6 +20,9 @@ const CONSUL_VERSION: &str = "1.22.0";
 const ENVOY_VERSION: &str = "1.36.4";
 const KUBE_APISERVER_VERSION: &str = "1.36.3";
 
+/// The same for consul-template.
+const CONSUL_TEMPLATE_VERSION: &str = "0.41.1";
+
 /// The files of the real parts.
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -180,6 +183,38 @@ impl KubernetesParts {
     /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
     pub fn for_test() -> Option<KubernetesParts> {
         or_skip(KubernetesParts::find())
+    }
+}
+
+/// The files of a registry, and of who renders a balancer's configuration from it.
+#[derive(Debug, Clone)]
+pub struct TemplateParts {
+    /// Consul and the sidecar.
+    pub registry: RegistryParts,
+    /// The `consul-template` binary.
+    pub consul_template: PathBuf,
+    /// The `nginx` binary.
+    pub nginx: PathBuf,
+}
+
+impl TemplateParts {
+    /// Finds all of them; the error names what lacks and what would supply it.
+    pub fn find() -> Result<TemplateParts> {
+        let consul_template = tool("CONSUL_TEMPLATE", "consul-template", CONSUL_TEMPLATE_VERSION)
+            .context("missing: consul-template (variable CONSUL_TEMPLATE, or `cargo xtask tools`)")?;
+        let nginx = tool("NGINX", "nginx", "debian")
+            // On `PATH` for the superuser only.
+            .or_else(|| existing(PathBuf::from("/usr/sbin/nginx")))
+            .context("missing: nginx (variable NGINX, or `cargo xtask tools`)")?;
+        Ok(TemplateParts { registry: RegistryParts::find()?, consul_template, nginx })
+    }
+
+    /// For a test: the parts, or `None` after a printed skip where they may be missing.
+    ///
+    /// # Panics
+    /// With `PORTCULLIS_REQUIRE=1` when a part is missing.
+    pub fn for_test() -> Option<TemplateParts> {
+        or_skip(TemplateParts::find())
     }
 }
 

@@ -17,6 +17,8 @@ use crate::process::{Process, Start, Usage};
 /// How long the server may take to elect itself.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// How often it is started with other ports.
+const ATTEMPTS: usize = 3;
 
 /// A running Consul server.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Registry {
     https: SocketAddr,
     /// Where agents join.
     lan: SocketAddr,
+    dns: SocketAddr,
     authority: PathBuf,
     token: Option<String>,
     process: Option<Process>,
@@ -35,7 +38,18 @@ impl Registry {
     /// Starts a server with its files below `folder`. With a token, that is the management token, and whoever has none may
     /// do nothing.
     pub async fn start(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
-        let (http, https, lan) = (ports::free()?, ports::free()?, ports::free()?);
+        // It listens on six ports: that somebody takes one of them between our asking and its binding does happen.
+        for _ in 1..ATTEMPTS {
+            match Registry::start_once(program, folder, token).await {
+                Err(error) if error.to_string().contains("address already in use") => {}
+                outcome => return outcome,
+            }
+        }
+        Registry::start_once(program, folder, token).await
+    }
+
+    async fn start_once(program: &Path, folder: &Path, token: Option<&str>) -> Result<Registry> {
+        let (http, https, dns, lan) = (ports::free()?, ports::free()?, ports::free()?, ports::free()?);
         let authority = Authority::new("registry")?;
         let certificate = authority.server(&["127.0.0.1", "localhost"])?.write(folder, "consul")?;
         let authority_file = folder.join("consul-ca.pem");
@@ -52,7 +66,7 @@ impl Registry {
             "tls": {"https": {"ca_file": authority_file, "cert_file": certificate, "key_file": certificate}},
             "performance": {"raft_multiplier": 1},
             "ports": {
-                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": -1, "serf_wan": -1,
+                "http": http.port(), "grpc": -1, "grpc_tls": -1, "https": https.port(), "dns": dns.port(), "serf_wan": -1,
                 "serf_lan": lan.port(), "server": ports::free()?.port(),
             },
         });
@@ -69,11 +83,14 @@ impl Registry {
             directory: folder.to_owned(),
             log: folder.join("consul.log"),
         };
+        // Of another attempt.
+        let _ = std::fs::remove_file(&start.log);
         let mut registry = Registry {
             start,
             http,
             https,
             lan,
+            dns,
             authority: authority_file,
             token: token.map(str::to_owned),
             process: None,
@@ -95,6 +112,11 @@ impl Registry {
     /// The same with TLS.
     pub fn tls_address(&self) -> String {
         format!("https://{}", self.https)
+    }
+
+    /// Where its DNS answers.
+    pub fn dns(&self) -> SocketAddr {
+        self.dns
     }
 
     /// The certificate of who has signed Consul's.
@@ -131,6 +153,17 @@ impl Registry {
     /// Memory and processor time of the server.
     pub fn usage(&self) -> Result<Usage> {
         self.process.as_ref().context("Consul was killed")?.usage()
+    }
+
+    /// Major and minor number of its version.
+    pub async fn version(&self) -> Result<(u32, u32)> {
+        let agent = self.get("/v1/agent/self").await?;
+        let version = agent["Config"]["Version"].as_str().context("the agent names no version")?;
+        let mut numbers = version.split('.').map(str::parse::<u32>);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+            _ => bail!("no version: {version}"),
+        }
     }
 
     /// A connection of its own, for many reads.

@@ -5,6 +5,7 @@
 mod check;
 mod clusters;
 mod explain;
+mod export;
 mod key;
 mod limits;
 mod plan;
@@ -45,6 +46,9 @@ enum Command {
     Explain(Box<explain::Args>),
     /// Print the gate's routers as a Traefik file
     Render(render::Args),
+    /// Print what Consul holds for other tools
+    #[command(subcommand)]
+    Export(export::Command),
     /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
@@ -97,6 +101,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Test(args) => test::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Export(command) => export::run(&command),
         Command::Key(command) => key::run(&command),
         Command::Limits(command) => limits::run(&command),
         Command::Completions { shell } => {

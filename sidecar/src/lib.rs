@@ -31,5 +31,6 @@ pub mod run;
 pub mod services;
 pub mod sources;
 pub mod sync;
+pub mod terraform;
 pub mod traefik;
 pub mod watch;

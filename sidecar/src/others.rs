@@ -69,10 +69,12 @@ impl Others {
     pub fn start(config: &Config) -> Result<Self, ConsulError> {
         let scope = config.external.as_ref().map(|external| Scope::external(&external.name));
         let follower = match (&config.consul, &scope) {
-            // The dead man's check is one of the synthetic node, which external services have not.
-            (Some(consul), Some(scope)) => {
-                Some(Follower::start_in(&ConsulConfig { dead_man_seconds: None, ..consul.clone() }, scope.clone())?)
-            }
+            // The dead man's check is one of the synthetic node, which external services have not; and the import is of
+            // Kubernetes' services.
+            (Some(consul), Some(scope)) => Some(Follower::start_in(
+                &ConsulConfig { dead_man_seconds: None, kv_import: None, ..consul.clone() },
+                scope.clone(),
+            )?),
             _ => None,
         };
         // A sender that is gone leaves its last word standing.

@@ -25,6 +25,9 @@ const END_TO_END: &str = "e2e";
 /// The test that needs the module for browsers; it has a step of its own.
 const CONSOLE_TEST: &str = "browser";
 
+/// The end-to-end tests that run a second time, with the oldest Consul that registrations are promised for.
+const WITH_OLD_CONSUL: [&str; 4] = ["consul", "kv_import", "per_node", "terraform"];
+
 /// How long the step `fuzz` runs each target.
 const SMOKE_SECONDS: u32 = 20;
 
@@ -155,7 +158,13 @@ fn end_to_end(project: &Project, _: &Scope) -> Result<()> {
     for name in names {
         test.args(["--test", &name]);
     }
-    run::check(test.args(["--", "--test-threads=1"]))
+    run::check(test.args(["--", "--test-threads=1"]))?;
+    let mut old = cargo_test(project, false)?;
+    old.env("CONSUL", tools::old_consul(project)?);
+    for name in WITH_OLD_CONSUL {
+        old.args(["--test", name]);
+    }
+    run::check(old.args(["--", "--test-threads=1"]))
 }
 
 /// The differential test alone, longer than among the checks, and optimized: most of the time is ours to compile.
@@ -184,6 +193,7 @@ fn cargo_test(project: &Project, fast: bool) -> Result<std::process::Command> {
         test.env("TRAEFIK", tools::traefik(project)?).env("REDIS_SERVER", tools::redis(project)?);
         test.env("CONSUL", tools::consul(project)?).env("ENVOY", tools::envoy(project)?);
         test.env("KUBE_APISERVER", tools::kube_apiserver(project)?).env("ETCD", tools::etcd(project)?);
+        test.env("CONSUL_TEMPLATE", tools::consul_template(project)?).env("NGINX", tools::nginx(project)?);
     }
     Ok(test)
 }

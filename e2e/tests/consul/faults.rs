@@ -153,6 +153,13 @@ async fn with_a_dead_mans_check_instances_turn_critical_after_the_last_sidecar_a
         checks.as_array().unwrap().iter().any(|it| it["CheckID"] == "portcullis-alive-kubernetes")
     };
     let sidecar = Sidecar::start(&parts.sidecar, &with).await.unwrap();
+    if registry.version().await.unwrap() < (1, 21) {
+        let said = "this Consul ties no check to a session; use Consul 1.21.5 or newer";
+        wait_for("the complaint", PATIENCE, || async { sidecar.log().unwrap().contains(said) }).await;
+        assert!(!has_check().await, "a check that says passing for ever");
+        assert_eq!(passing().await, 3);
+        return;
+    }
     wait_for("the check", PATIENCE, has_check).await;
     // Longer than twice the session's life: it is renewed.
     let start = Instant::now();

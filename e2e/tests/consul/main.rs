@@ -2,4 +2,5 @@
 
 mod catalog;
 mod faults;
+mod secured;
 mod setup;

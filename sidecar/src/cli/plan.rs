@@ -124,6 +124,13 @@ fn compare(config: &ConsulConfig, scope: &Scope, mut wanted: Wanted) -> anyhow::
     if let Some(hold) = consul::brake(&difference, || live.n_owned(scope), source, config.max_removal_percent) {
         super::message("warning", &format!("{hold}: `portcullis run` would remove nothing until a person lets it"));
     }
+    let keys = match &config.kv_import {
+        Some(import) => runtime.block_on(consul::kv::would(&client, import, scope, &live, &difference))?,
+        None => consul::kv::KeyDifference::default(),
+    };
+    for note in keys.notes.values() {
+        super::message("error", note);
+    }
     for conflict in &difference.conflicts {
         super::message("error", &conflict.to_string());
     }
@@ -134,7 +141,9 @@ fn compare(config: &ConsulConfig, scope: &Scope, mut wanted: Wanted) -> anyhow::
     for instance in difference.instances() {
         writeln!(stdout, "{instance}")?;
     }
-    let holds = difference.is_empty() && difference.conflicts.is_empty();
+    write!(stdout, "{keys}")?;
+    let is_told = difference.conflicts.is_empty() && keys.notes.is_empty();
+    let holds = difference.is_empty() && keys.is_empty() && is_told;
     Ok(if holds { Outcome::Holds } else { Outcome::DoesNotHold })
 }
 

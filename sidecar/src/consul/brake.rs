@@ -15,6 +15,13 @@ pub enum Hold {
         /// How many instances would go.
         removals: usize,
     },
+    /// Keys would go that no removal of instances accounts for.
+    Keys {
+        /// How many keys would go.
+        removals: usize,
+        /// How many are ours.
+        owned: usize,
+    },
     /// Too many at once.
     TooMany {
         /// How many instances would go.
@@ -52,15 +59,22 @@ pub fn brake(difference: &Difference, owned: impl FnOnce() -> usize, source: Sou
     (lost * 100 > owned * usize::from(percent)).then_some(Hold::TooMany { removals, owned, percent })
 }
 
+/// The same for keys whose services are not in the catalog, though nothing was taken out of it just now.
+pub fn hold_keys(removals: usize, owned: usize, source_is_empty: bool, percent: u8) -> Option<Hold> {
+    let too_many = removals > FREE && removals * 100 > owned * usize::from(percent);
+    (removals > 0 && (source_is_empty || too_many)).then_some(Hold::Keys { removals, owned })
+}
+
 // === impl Hold ===
 
 impl Hold {
-    /// How many instances would go.
+    /// How many instances or keys would go.
     pub fn removals(self) -> usize {
         match self {
-            Self::EmptySource { removals } | Self::TooMany { removals, .. } | Self::BrokenSource { removals } => {
-                removals
-            }
+            Self::EmptySource { removals }
+            | Self::TooMany { removals, .. }
+            | Self::Keys { removals, .. }
+            | Self::BrokenSource { removals } => removals,
         }
     }
 
@@ -75,6 +89,9 @@ impl fmt::Display for Hold {
         match self {
             Self::EmptySource { removals } => {
                 write!(f, "the source holds neither a Service nor a Node, which would remove {removals} instances")
+            }
+            Self::Keys { removals, owned } => {
+                write!(f, "{removals} of {owned} keys of the KV import belong to services that nobody knows")
             }
             Self::TooMany { removals, owned, percent } => {
                 write!(f, "{removals} of {owned} instances would be removed, more than maxRemovalPercent {percent}")

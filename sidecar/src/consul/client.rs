@@ -189,7 +189,9 @@ impl Client {
 
 /// What Consul's reasons mean. It gives them as texts only.
 fn judge(faults: &[TxnFault]) -> TxnError {
-    let texts: Vec<_> = faults.iter().map(|fault| fault.what.as_str()).collect();
+    let mut texts: Vec<_> = faults.iter().map(|fault| fault.what.as_str()).collect();
+    // A right that lacks is told for each operation.
+    texts.dedup();
     let text = if texts.is_empty() { "no reason given".to_owned() } else { texts.join(", ") };
     let any = |piece: &str| texts.iter().any(|text| text.contains(piece));
     if any("Permission denied") || any("ACL not found") {

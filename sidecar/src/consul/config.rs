@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::error::ConsulError;
+use super::{error::ConsulError, kv::KvImport};
 use crate::sync::{ConsulNodes, SyncOptions};
 
 /// Where Consul's HTTP API is when nobody says so.
@@ -35,6 +35,8 @@ pub struct ConsulConfig {
     pub dead_man_seconds: Option<u32>,
     /// Say what would change and write nothing (default: no).
     pub dry_run: bool,
+    /// Every service as a JSON value in the key-value store (default: none is written).
+    pub kv_import: Option<KvImport>,
 }
 
 /// A text that no log shows.
@@ -76,6 +78,7 @@ impl Default for ConsulConfig {
             max_removal_percent: 50,
             dead_man_seconds: None,
             dry_run: false,
+            kv_import: None,
         }
     }
 }
@@ -86,6 +89,7 @@ impl ConsulConfig {
         if !(1..=100).contains(&self.max_removal_percent) {
             return Err("maxRemovalPercent is 1 to 100");
         }
+        self.kv_import.as_ref().map_or(Ok(()), KvImport::validate)?;
         match self.dead_man_seconds {
             Some(_) if options.consul_nodes == ConsulNodes::PerNode => {
                 Err("deadManSeconds needs consulNodes: synthetic")

@@ -24,9 +24,9 @@ use super::{
     error::ConsulError,
     heartbeat,
     known::Known,
+    kv::{self, Changed, Guard, Keeper, Kept},
     live::{Origin, Scope},
-    lock,
-    operation::Operation,
+    lock, permission,
     progress::{self, Progress},
     read,
     said::Said,
@@ -74,6 +74,8 @@ struct Task {
     said: Said,
     status: status::Shared,
     backoff: Duration,
+    /// With `kvImport`.
+    keys: Option<Keeper>,
 }
 
 /// How a pass ended.
@@ -102,6 +104,7 @@ impl Follower {
         let (leads, is_leader) = watch::channel(false);
         let task = Task {
             client,
+            keys: config.kv_import.as_ref().map(|import| Keeper::new(import, &scope)),
             scope,
             config: config.clone(),
             inbox: Arc::clone(&inbox),
@@ -194,6 +197,7 @@ impl Task {
         self.leads.send_replace(true);
         self.refused.clear();
         self.status.lock().leads = true;
+        self.keys.iter_mut().for_each(Keeper::forget);
         let (client, scope, seconds) = (Arc::clone(&self.client), self.scope.clone(), self.config.dead_man_seconds);
         tokio::select! {
             () = lock::keep(&client, &fence) => {}
@@ -237,6 +241,7 @@ impl Task {
                 // An error is the end, which `run` sees as well.
                 _ = bell.changed() => {}
                 () = drift.moved(&client) => known = None,
+                () = moved(self.keys.as_mut(), &client) => {}
                 () = tokio::time::sleep(pause) => if pause == SAFETY { known = None },
             }
         }
@@ -265,6 +270,7 @@ impl Task {
     ) -> Result<Passed, ConsulError> {
         let mut stale = String::new();
         for _ in 0..ROUNDS {
+            let was_read = place.is_none();
             let (mut known, names) = match place.take() {
                 Some(known) => (known, fence.is_some().then(|| self.book.open.clone())),
                 None => (self.read(drift).await?, None),
@@ -275,14 +281,20 @@ impl Task {
             let mut hold = brake(&difference, owned, self.book.source, self.config.max_removal_percent);
             let Some(fence) = fence else {
                 lines.extend(hold.iter().map(ToString::to_string));
+                let mut would: BTreeSet<_> = difference.instances().map(ToString::to_string).collect();
+                if let Some(import) = &self.config.kv_import {
+                    let keys = kv::would(&self.client, import, &self.scope, &known.live, &difference).await?;
+                    would.extend(keys.operations.iter().map(ToString::to_string));
+                    lines.extend(keys.notes.into_values());
+                }
                 self.said.lines(lines);
-                self.said.would(difference.instances().map(ToString::to_string).collect());
+                self.said.would(would);
                 *place = Some(known);
                 self.stands(None, difference.contested.len());
                 return Ok(Passed::InStep);
             };
             if let Some(held) = hold {
-                match self.released(fence, held).await? {
+                match permission::take(&self.client, fence, &self.scope.lock(), held).await? {
                     Ok(()) => hold = None,
                     Err(line) => {
                         lines.insert(line);
@@ -301,7 +313,19 @@ impl Task {
                 }
             }
             let left = self.book.look(&known, &self.scope, names.as_ref());
+            let (source_is_empty, max_removal_percent) = (self.book.source.is_empty, self.config.max_removal_percent);
+            let keys = match &mut self.keys {
+                Some(keys) => {
+                    let changed = Changed::new(&difference, was_read);
+                    let guard = Guard { source_is_empty, max_removal_percent };
+                    keys.keep(&self.client, fence, (&known.live, &self.scope), &changed, guard, &mut lines).await
+                }
+                None => Kept::InStep,
+            };
             *place = Some(known);
+            if keys == Kept::NotLeader {
+                return Ok(Passed::NotLeader);
+            }
             self.refused.retain(|name, _| left.services.iter().any(|it| it.service == *name));
             lines.extend(self.refused.iter().map(|(name, (_, why))| {
                 format!("Consul does not take the registrations of {name}: {why}; correct its annotations")
@@ -312,7 +336,8 @@ impl Task {
             if settled || waits {
                 self.said.lines(lines);
                 self.stands(hold, left.contested.len());
-                return Ok(if settled { Passed::InStep } else { Passed::Waiting });
+                let in_step = settled && keys == Kept::InStep;
+                return Ok(if in_step { Passed::InStep } else { Passed::Waiting });
             }
         }
         Err(ConsulError::passing("/v1/txn", format!("others write the same instances: {stale}"), "tried again"))
@@ -406,26 +431,13 @@ impl Task {
         status.refused = self.refused.len();
         status.contested = contested;
     }
+}
 
-    /// Whether a person has let these removals pass; else what to do for it. The permission holds once.
-    async fn released(&self, fence: &Fence, hold: Hold) -> Result<Result<(), String>, ConsulError> {
-        if !hold.can_be_released() {
-            return Ok(Err(format!("{hold}: nothing is removed until it can")));
-        }
-        let (key, removals) = (lock::key(&self.scope.lock(), "allow-removal"), hold.removals());
-        let path = format!("/v1/kv/{key}");
-        let allowed = self.client.get::<serde_json::Value>(&path, &[("raw", "")]).await?.value;
-        if allowed.and_then(|value| value.as_u64()).is_none_or(|allowed| allowed < removals as u64) {
-            return Ok(Err(format!("{hold}: nothing is removed; if that is meant: consul kv put {key} {removals}")));
-        }
-        match self.client.txn(fence, &[Operation::DeleteKey { key, modify_index: None }]).await {
-            Ok(_) => {
-                tracing::warn!(removals, "removals that waited are let through");
-                Ok(Ok(()))
-            }
-            Err(TxnError::Failed(error)) => Err(error),
-            Err(_) => Err(ConsulError::passing("/v1/txn", "the permission could not be taken", "tried again")),
-        }
+/// Never, where there is no import.
+async fn moved(keys: Option<&mut Keeper>, client: &Client) {
+    match keys {
+        Some(keys) => keys.moved(client).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,8 +4,9 @@
 //!  registrations ─► diff ─► brake ─► transactions ─► client ─► /v1/txn [lock held? | operations]
 //!                    ▲                                 │
 //!        live ◄──── read ◄── drift (something moved)   └─► live, carried on
+//!                                                     └─► kv: the same as keys
 //! ```
-//! Pure: [`live`], `known`, [`mod@diff`], [`mod@brake`], [`operation`], [`transactions`], `told`. [`follow`] is the task that runs them.
+//! Pure: [`live`], `known`, [`mod@diff`], [`mod@brake`], [`operation`], [`transactions`], `told`, [`kv`]. [`follow`] is the task that runs them.
 //! Only Community Edition's fields are sent; a namespace or a partition would be refused.
 
 pub mod brake;
@@ -18,9 +19,11 @@ mod error;
 pub mod follow;
 mod heartbeat;
 mod known;
+pub mod kv;
 pub mod live;
 pub(crate) mod lock;
 pub mod operation;
+mod permission;
 mod progress;
 #[cfg(test)]
 mod properties;
@@ -37,5 +40,6 @@ pub use config::ConsulConfig;
 pub use diff::{Difference, diff};
 pub use error::ConsulError;
 pub use follow::Follower;
+pub use kv::KvImport;
 pub use live::{Live, Origin, Scope};
 pub use told::{Source, Wanted};

@@ -78,6 +78,12 @@ fn of_services(changes: &[ServiceChange]) -> Vec<Transaction> {
     all
 }
 
+/// Operations that do not belong together, in as few groups as there is room for.
+pub(super) fn alone(operations: &[Operation]) -> Vec<Vec<Operation>> {
+    let units = operations.iter().map(|operation| Unit::new(vec![operation.clone()])).collect();
+    split(units, PACKED).into_iter().map(|unit| unit.operations).collect()
+}
+
 /// A service's operations in an order in which they may be parted.
 ///
 /// A new instance is never without its check, which would be "passing", and what is new comes before what goes. Where tags

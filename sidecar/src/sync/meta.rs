@@ -9,11 +9,11 @@ pub(crate) const SOURCE: (&str, &str) = ("external-source", "kubernetes");
 /// The same for external services, which come from files.
 pub(crate) const EXTERNAL_SOURCE: (&str, &str) = ("external-source", "portcullis");
 pub(crate) const EXTERNAL_CLUSTER: &str = "portcullis-external";
-pub(super) const NAMESPACE: &str = "external-k8s-ns";
+pub(crate) const NAMESPACE: &str = "external-k8s-ns";
 pub(crate) const CLUSTER: &str = "external-k8s-cluster";
 /// Of single instances (E3).
-pub(super) const NODE_NAME: &str = "external-k8s-node-name";
-pub(super) const ZONE: &str = "external-k8s-topology-zone";
+pub(crate) const NODE_NAME: &str = "external-k8s-node-name";
+pub(crate) const ZONE: &str = "external-k8s-topology-zone";
 
 /// Consul's limits for service meta: pairs, bytes of a key, bytes of a value.
 const MAX_PAIRS: usize = 64;
@@ -65,9 +65,14 @@ fn add_ports(meta: &mut BTreeMap<String, String>, subject: &Subject<'_>, notes: 
     }
 }
 
+/// Whether a key is none that an annotation can set.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    key == SOURCE.0 || RESERVED.iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// Why Consul, or we, would refuse a pair of an annotation (E4).
 fn refusal(key: &str, value: &str, pairs: usize) -> Option<(String, &'static str)> {
-    if key == SOURCE.0 || RESERVED.iter().any(|prefix| key.starts_with(prefix)) {
+    if is_reserved(key) {
         return Some((format!("the meta key {key} is reserved"), "choose another key"));
     }
     if !accepted_key(key) {

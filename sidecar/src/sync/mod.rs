@@ -41,7 +41,9 @@ pub use desired::{Desired, Reason, desired};
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
 pub use foreign::{Bypass, Foreign, is_routing};
 pub(crate) use meta::{
-    CLUSTER as CLUSTER_MARK, EXTERNAL_CLUSTER as EXTERNAL_MARK, EXTERNAL_SOURCE, SOURCE as SOURCE_MARK, accepted_key,
+    CLUSTER as CLUSTER_MARK, EXTERNAL_CLUSTER as EXTERNAL_MARK, EXTERNAL_SOURCE, NAMESPACE as NAMESPACE_MARK,
+    NODE_NAME as NODE_NAME_MARK, SOURCE as SOURCE_MARK, ZONE as ZONE_MARK, accepted_key,
+    is_reserved as is_reserved_meta,
 };
 pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};

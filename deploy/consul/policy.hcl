@@ -1,0 +1,14 @@
+# The rights of a sidecar that keeps Consul in step (docs/guide/registrations.md), and no more:
+#   consul acl policy create -name portcullis -rules @policy.hcl
+# `kubernetes` is the clusterName and `k8s-sync` the consulNodeName of the configuration; put in yours. Each rule is one line.
+
+# The node that carries the instances is made, and with `consulNodes: perNode` one for each Kubernetes node.
+node_prefix "k8s-sync" { policy = "write" }
+# Services have the names that they have in Kubernetes. All on the node have to be seen: what is hidden looks like what is gone.
+service_prefix "" { policy = "write" }
+# The leader's session is one of the agent that answers, and that of `deadManSeconds` one of `k8s-sync`.
+session_prefix "" { policy = "write" }
+# The lock, and a person's permission for many removals.
+key_prefix "portcullis/sync/kubernetes/" { policy = "write" }
+# Only with `kvImport`, below its prefix.
+key_prefix "portcullis/services/kubernetes/" { policy = "write" }
