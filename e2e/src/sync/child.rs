@@ -22,7 +22,7 @@ use super::objects;
 use crate::ports;
 use crate::process::{Process, Start, Usage};
 
-const START_PATIENCE: Duration = Duration::from_secs(20);
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The child, as the one who measures has it.
 pub(super) struct Child {
@@ -104,6 +104,7 @@ pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate:
     let mut services = Services::start([options], Some(&consul), table.clone(), numbers.clone())?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
     tokio::spawn(async move { services.follow(&mut said).await });
+    let mut objects = Some(Box::new(objects::cluster(n_services)));
     let (stream, _) = TcpListener::bind(address).await?.accept().await?;
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.into_split();
@@ -112,7 +113,7 @@ pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate:
         let words: Vec<_> = line.split(' ').collect();
         let answer = match words.as_slice() {
             ["whole"] => {
-                let whole = Said::Whole(Box::new(objects::cluster(n_services)));
+                let whole = Said::Whole(objects.take().context("there is one whole")?);
                 inputs.send(Input::Cluster(cluster.clone(), whole)).await?;
                 String::new()
             }
