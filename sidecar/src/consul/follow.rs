@@ -192,8 +192,8 @@ impl Task {
 
     /// Passes until the lock is lost.
     async fn work(&mut self, fence: Option<&Fence>) {
-        let (mut known, mut drift) = (None, Drift::new(&self.scope));
-        let (client, mut bell) = (Arc::clone(&self.client), self.bell.clone());
+        let (mut known, mut drift) = (None, Drift::new(&self.client, &self.scope));
+        let mut bell = self.bell.clone();
         loop {
             bell.borrow_and_update();
             self.book.take(&self.inbox);
@@ -214,7 +214,7 @@ impl Task {
             tokio::select! {
                 // An error is the end, which `run` sees as well.
                 _ = bell.changed() => {}
-                () = drift.moved(&client) => known = None,
+                () = drift.moved() => known = None,
                 () = tokio::time::sleep(pause) => if pause == SAFETY { known = None },
             }
         }
@@ -297,6 +297,7 @@ impl Task {
     }
 
     async fn read(&self, drift: &mut Drift) -> Result<Known, ConsulError> {
+        drift.reads();
         let start = Instant::now();
         let live = read::live(&self.client, &self.scope, self.book.nodes()).await?;
         drift.was_read(start.elapsed());
