@@ -177,12 +177,12 @@ impl Registry {
     }
 
     /// The same once its index is no longer `index` (0: at once), or after some seconds; with the index.
-    pub async fn get_after(&self, path: &str, index: u64) -> Result<(Value, u64)> {
+    pub async fn get_after(&self, connection: &mut Connection, path: &str, index: u64) -> Result<(Value, u64)> {
         let body = Full::from(String::new()).map_err(|never| match never {}).boxed_unsync();
         let token = self.token.as_deref().unwrap_or_default();
         let path = format!("{path}?index={index}&wait=10s");
         let request = client::request("GET", "localhost", &path, &[("X-Consul-Token", token)], body)?;
-        let answer = self.connect().await?.send(request).await?;
+        let answer = connection.send(request).await?;
         let index = answer
             .headers
             .get("X-Consul-Index")

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tokio::time::{Instant, sleep};
 
+use crate::client::Connection;
 use crate::parts::RegistryParts;
 use crate::registry::Registry;
 
@@ -104,6 +105,8 @@ async fn changes(
     numbers: std::ops::Range<usize>,
 ) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
+    // Consul takes 200 connections of one client, and is slow to see that one is over.
+    let mut connection = registry.connect().await?;
     for number in numbers {
         // Far from each other, and each service again and again where there are few.
         let (service, round) = (number * 37 % services, number / services);
@@ -111,10 +114,10 @@ async fn changes(
         let path = format!("/v1/health/service/{}", objects::name(service));
         let start = Instant::now();
         child.ask(&format!("change {service} {is_ready}")).await?;
-        let wanted = if is_ready { 0 } else { 1 };
+        let wanted = usize::from(!is_ready);
         let mut index = 0;
         loop {
-            let (critical, now) = critical(registry, &path, index).await?;
+            let (critical, now) = critical(registry, &mut connection, &path, index).await?;
             if critical == wanted {
                 break;
             }
@@ -127,8 +130,8 @@ async fn changes(
 }
 
 /// How many instances are critical, and the index to wait on for the next change.
-async fn critical(registry: &Registry, path: &str, index: u64) -> Result<(usize, u64)> {
-    let (found, index) = registry.get_after(path, index).await?;
+async fn critical(registry: &Registry, connection: &mut Connection, path: &str, index: u64) -> Result<(usize, u64)> {
+    let (found, index) = registry.get_after(connection, path, index).await?;
     let instances = found.as_array().context("no list")?;
     let is_critical = |it: &&serde_json::Value| {
         it["Checks"].as_array().is_some_and(|checks| checks.iter().any(|check| check["Status"] == "critical"))

@@ -172,3 +172,55 @@ fn mark(file: &Path) -> Option<Mark> {
     let file = fs::metadata(file).ok()?;
     Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn instance(address: &str) -> Registration {
+        let json = json!({
+            "Node": "k8s-sync", "Address": "127.0.0.1",
+            "Service": {"ID": "web", "Service": "web", "Address": address, "Port": 30080,
+                        "Tags": ["portcullis.http.routers.web.rule=Host(`web`)"]},
+            "Check": {"CheckID": "web", "Name": "n", "Type": "t", "Status": "passing", "Output": "", "ServiceID": "web",
+                      "Node": "k8s-sync"},
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    async fn until(file: &Path, text: &str) -> Duration {
+        let start = Instant::now();
+        while !fs::read_to_string(file).is_ok_and(|found| found.contains(text)) {
+            assert!(start.elapsed() < LOOK * 10, "waited for {text}");
+            sleep(Duration::from_millis(1)).await;
+        }
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_change_is_written_at_once_later_ones_together_and_a_lost_file_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gate.yml");
+        let table = Table::new();
+        let config =
+            json!({"policy": {"directory": "policy"}, "snapshot": {"file": "snapshot"}, "gate": {"file": file}});
+        let output = Output::start(&serde_json::from_value(config).unwrap()).unwrap();
+        let writer = tokio::spawn(follow(table.clone(), Arc::new(output)));
+        assert!(table.set("web", &[&instance("192.0.2.1")]));
+        sleep(LOOK).await;
+        assert!(!file.exists(), "the routes are not whole yet");
+        table.release();
+        until(&file, "192.0.2.1").await;
+        for last in 2..250 {
+            assert!(table.set("web", &[&instance(&format!("192.0.2.{last}"))]));
+        }
+        assert!(until(&file, "192.0.2.249").await <= PERIOD * 2);
+        fs::remove_file(&file).unwrap();
+        assert!(until(&file, "192.0.2.249").await <= LOOK * 2);
+        writer.abort();
+    }
+}

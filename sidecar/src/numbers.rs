@@ -259,3 +259,73 @@ impl Out<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    use super::*;
+
+    fn lines(numbers: &Numbers) -> Vec<String> {
+        let mut registry = Registry::with_prefix("portcullis");
+        registry.register_collector(Box::new(numbers.clone()));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn state(numbers: &Numbers) -> String {
+        let found = lines(numbers)
+            .into_iter()
+            .filter(|line| line.starts_with("portcullis_sync_state{") && line.ends_with(" 1"));
+        let [line] = <[String; 1]>::try_from(found.collect::<Vec<_>>()).unwrap();
+        line.split("state=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn one_state_at_a_time_says_what_is_the_matter() {
+        let (numbers, status) = (Numbers::default(), Shared::default());
+        numbers.add("east", Some(status.clone()));
+        assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("starting", false));
+        let counts = Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2 };
+        numbers.set("east", counts);
+        assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("standby", true));
+        status.lock().leads = true;
+        assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("starting", false));
+        status.lock().in_step = Some(std::time::Instant::now());
+        assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("in_step", true));
+        status.lock().held = 4;
+        assert_eq!(state(&numbers), "waiting");
+        status.lock().is_broken = true;
+        assert_eq!(state(&numbers), "broken");
+        status.lock().is_broken = false;
+        numbers.set("east", Counts { is_broken: true, ..counts });
+        assert_eq!(state(&numbers), "broken");
+    }
+
+    #[test]
+    fn every_number_is_there_with_its_cluster() {
+        let (numbers, status) = (Numbers::default(), Shared::default());
+        numbers.add("east", Some(status.clone()));
+        numbers.add("west", None);
+        numbers.set("east", Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2 });
+        numbers.set_notes(1, 2);
+        status.lock().removed = 7;
+        let found = lines(&numbers);
+        for line in [
+            "portcullis_sync_source_up{cluster=\"east\"} 1",
+            "portcullis_sync_source_up{cluster=\"west\"} 0",
+            "portcullis_sync_services{cluster=\"east\"} 3",
+            "portcullis_sync_registrations{cluster=\"east\",status=\"passing\"} 3",
+            "portcullis_sync_registrations{cluster=\"east\",status=\"critical\"} 2",
+            "portcullis_sync_notes{severity=\"error\"} 1",
+            "portcullis_consul_leader{cluster=\"east\"} 0",
+            "portcullis_consul_writes_total{cluster=\"east\",kind=\"removed\"} 7",
+            "portcullis_consul_transactions_total{cluster=\"east\"} 0",
+            "portcullis_consul_held_removals{cluster=\"east\"} 0",
+        ] {
+            assert!(found.iter().any(|it| it == line), "{line} in:\n{}", found.join("\n"));
+        }
+        assert!(!found.iter().any(|line| line.starts_with("portcullis_consul_in_step_age_seconds{")));
+    }
+}

@@ -7,8 +7,8 @@ use std::{
 };
 
 use portcullis::{
-    consul::{ConsulConfig, Follower, Wanted},
-    sync::{Registration, SyncOptions},
+    consul::{ConsulConfig, Follower, Source, Wanted},
+    sync::{Group, Registration, SyncOptions},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -167,14 +167,20 @@ struct World {
 }
 
 async fn start(fault: Fault, names: &[&str]) -> World {
+    let world = idle(fault).await;
+    let registrations = names.iter().map(|name| registration(name)).collect();
+    world.follower.want(Wanted { registrations, source_is_empty: false });
+    world
+}
+
+/// With a follower that was told nothing yet.
+async fn idle(fault: Fault) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let fake = Arc::new(Mutex::new(Fake { fault, transactions: Vec::new(), has_old: true }));
     tokio::spawn(serve(listener, Arc::clone(&fake)));
     let config = ConsulConfig { address: Some(address.to_string()), ..ConsulConfig::default() };
     let follower = Follower::start(&config, &SyncOptions::default()).unwrap();
-    let registrations = names.iter().map(|name| registration(name)).collect();
-    follower.want(Wanted { registrations, source_is_empty: false });
     World { fake, follower }
 }
 
@@ -236,5 +242,23 @@ async fn what_consul_does_not_take_holds_up_nobody_else_and_is_not_asked_again()
     sleep(WATCHED).await;
     let bad = world.transactions().iter().filter(|it| it.to_string().contains("\"bad\"")).count();
     assert_eq!(bad, 2, "once with the others and once alone");
+    world.follower.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_source_is_broken_additions_go_on_and_removals_wait() {
+    let world = idle(Fault::None).await;
+    let group = |name: &str| Some(Group::given(vec![registration(name)]));
+    let broken = Source { is_broken: true, ..Source::default() };
+    world.follower.change([("new".into(), group("new"))], broken);
+    let wrote = |fake: &Fake, name: &str| fake.transactions.iter().any(|it| it.to_string().contains(name));
+    world.wait_for("the addition", |fake| wrote(fake, "\"new\"")).await;
+    world.follower.change([("newer".into(), group("newer"))], broken);
+    world.wait_for("the next addition", |fake| wrote(fake, "\"newer\"")).await;
+    sleep(WATCHED).await;
+    assert!(world.fake.lock().unwrap().has_old);
+    assert_eq!(world.follower.status().get().held, 1);
+    world.follower.change([], Source::default());
+    world.wait_for("the removal", |fake| !fake.has_old).await;
     world.follower.stop().await;
 }

@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use portcullis::config::GateConfig;
-use portcullis::consul::ConsulConfig;
+use portcullis::config::Config;
+use portcullis::gate::Output;
 use portcullis::gate_writer::{self, Table};
 use portcullis::input::{self, Change, Input, Said};
 use portcullis::numbers::Numbers;
 use portcullis::services::Services;
-use portcullis::sync::SyncOptions;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +22,7 @@ use super::objects;
 use crate::ports;
 use crate::process::{Process, Start, Usage};
 
-const START_PATIENCE: Duration = Duration::from_secs(20);
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The child, as the one who measures has it.
 pub(super) struct Child {
@@ -96,14 +96,17 @@ impl Child {
 
 /// What the child does, until the connection ends.
 pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate: &Path) -> Result<()> {
-    let consul = ConsulConfig { address: Some(consul), ..ConsulConfig::default() };
-    let gate: GateConfig = serde_json::from_value(json!({"file": gate}))?;
-    let (table, numbers) = (Table::new(), Numbers::default());
-    let options = SyncOptions::default();
-    let cluster = options.cluster_name.clone();
-    let mut services = Services::start([options], Some(&consul), table.clone(), numbers.clone())?;
+    // The objects come by the connection; the rest is as `portcullis run` would read it.
+    let config: Config = serde_json::from_value(json!({
+        "manifests": "none", "policy": {"directory": "none"}, "snapshot": {"file": "none"}, "gate": {"file": gate},
+        "consul": {"address": consul}, "catalog": {"watch": false},
+    }))?;
+    let (table, numbers, output) = (Table::new(), Numbers::default(), Arc::new(Output::start(&config)?));
+    let cluster = config.sync.cluster_name.clone();
+    let mut services = Services::start(&config, table.clone(), numbers.clone())?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
     tokio::spawn(async move { services.follow(&mut said).await });
+    let mut objects = Some(Box::new(objects::cluster(n_services)));
     let (stream, _) = TcpListener::bind(address).await?.accept().await?;
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.into_split();
@@ -112,7 +115,7 @@ pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate:
         let words: Vec<_> = line.split(' ').collect();
         let answer = match words.as_slice() {
             ["whole"] => {
-                let whole = Said::Whole(Box::new(objects::cluster(n_services)));
+                let whole = Said::Whole(objects.take().context("there is one whole")?);
                 inputs.send(Input::Cluster(cluster.clone(), whole)).await?;
                 String::new()
             }
@@ -128,7 +131,7 @@ pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate:
                 _ => "-".to_owned(),
             },
             ["gate"] => {
-                tokio::spawn(gate_writer::follow(table.clone(), gate.clone()));
+                tokio::spawn(gate_writer::follow(table.clone(), Arc::clone(&output)));
                 String::new()
             }
             _ => bail!("no such command: {line}"),

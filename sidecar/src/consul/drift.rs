@@ -1,9 +1,9 @@
 //! Noticing that somebody changed the catalog (H4), without reading it: blocking queries whose lists are filtered away.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::{client::Client, error::ConsulError, live::Scope};
 
@@ -17,14 +17,19 @@ const AFTER_OWN: Duration = Duration::from_secs(30);
 const AFTER_OWN_PER_READ: u32 = 200;
 /// How many of our last writes are told apart.
 const REMEMBERED: usize = 1024;
+/// How many answers may wait.
+const WAITING: usize = 64;
 /// After a failed query.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The two indexes that move with our instances: one of services, one of checks.
 #[derive(Debug)]
 pub(super) struct Drift {
-    services: Query,
-    checks: Query,
+    /// What the queries were answered: an index, or nothing where one failed.
+    answers: mpsc::Receiver<Option<u64>>,
+    /// They go on while something is written: an abandoned blocking query holds one of the 200 connections that Consul takes of
+    /// a client until it would have been answered.
+    _queries: JoinSet<()>,
     not_before: Instant,
     /// Raft indexes of our own last writes.
     ours: BTreeSet<u64>,
@@ -42,7 +47,8 @@ struct Query {
 }
 
 impl Drift {
-    pub(super) fn new(scope: &Scope) -> Self {
+    /// Begins to watch.
+    pub(super) fn new(client: &Arc<Client>, scope: &Scope) -> Self {
         let node = &scope.node;
         let query = |path: String, filter: &str| {
             let mark = scope.per_node.then(|| ("node-meta", scope.node_mark()));
@@ -58,8 +64,18 @@ impl Drift {
                 query(format!("/v1/health/node/{node}"), "CheckID"),
             )
         };
+        let (told, answers) = mpsc::channel(WAITING);
+        let mut queries = JoinSet::new();
+        for query in [services, checks] {
+            queries.spawn(query.follow(Arc::clone(client), told.clone()));
+        }
         let (ours, look, after_own) = (BTreeSet::new(), None, AFTER_OWN);
-        Self { services, checks, not_before: Instant::now(), ours, look, after_own }
+        Self { answers, _queries: queries, not_before: Instant::now(), ours, look, after_own }
+    }
+
+    /// Tells that everything is read from now on: what was answered before is in it.
+    pub(super) fn reads(&mut self) {
+        while self.answers.try_recv().is_ok() {}
     }
 
     /// Tells how long reading took.
@@ -81,7 +97,7 @@ impl Drift {
 
     /// Returns when something has changed since the last time, or when nobody can tell, because a query failed; at once for
     /// the first time. May be dropped and called again.
-    pub(super) async fn moved(&mut self, client: &Client) {
+    pub(super) async fn moved(&mut self) {
         tokio::time::sleep_until(self.not_before).await;
         loop {
             let look = self.look;
@@ -91,29 +107,37 @@ impl Drift {
                     None => std::future::pending().await,
                 }
             };
-            let outcome = tokio::select! {
-                outcome = self.services.moved(client) => outcome,
-                outcome = self.checks.moved(client) => outcome,
+            let answer = tokio::select! {
+                answer = self.answers.recv() => answer.flatten(),
                 () = due => return,
             };
-            match outcome {
-                Ok(index) if self.ours.contains(&index) => {
+            match answer {
+                Some(index) if self.ours.contains(&index) => {
                     self.look.get_or_insert(Instant::now() + self.after_own);
                 }
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::debug!(%error, "the watch on Consul's catalog failed");
-                    // The index may belong to a state that is gone.
-                    (self.services.index, self.checks.index) = (0, 0);
-                    tokio::time::sleep(RETRY).await;
-                    return;
-                }
+                _ => return,
             }
         }
     }
 }
 
 impl Query {
+    /// Asks until nobody wants to know.
+    async fn follow(mut self, client: Arc<Client>, told: mpsc::Sender<Option<u64>>) {
+        loop {
+            let answer = self.moved(&client).await;
+            if let Err(error) = &answer {
+                tracing::debug!(%error, "the watch on Consul's catalog failed");
+                // The index may belong to a state that is gone.
+                self.index = 0;
+                tokio::time::sleep(RETRY).await;
+            }
+            if told.send(answer.ok()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The index that it has moved to; 0, which is nobody's, if that was backwards.
     async fn moved(&mut self, client: &Client) -> Result<u64, ConsulError> {
         let parameters: Vec<_> = self.parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();

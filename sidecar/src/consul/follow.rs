@@ -216,7 +216,7 @@ impl Task {
 
     /// Passes until the lock is lost.
     async fn work(&mut self, fence: Option<&Fence>) {
-        let (mut known, mut drift) = (None, Drift::new(&self.scope));
+        let (mut known, mut drift) = (None, Drift::new(&self.client, &self.scope));
         let (client, mut bell) = (Arc::clone(&self.client), self.bell.clone());
         // The leader alone probes external services, so it leads before it knows what it wants.
         let _ = bell.wait_for(|rang| *rang).await;
@@ -240,7 +240,7 @@ impl Task {
             tokio::select! {
                 // An error is the end, which `run` sees as well.
                 _ = bell.changed() => {}
-                () = drift.moved(&client) => known = None,
+                () = drift.moved() => known = None,
                 () = moved(self.keys.as_mut(), &client) => {}
                 () = tokio::time::sleep(pause) => if pause == SAFETY { known = None },
             }
@@ -344,6 +344,7 @@ impl Task {
     }
 
     async fn read(&self, drift: &mut Drift) -> Result<Known, ConsulError> {
+        drift.reads();
         let start = Instant::now();
         let live = read::live(&self.client, &self.scope, self.book.nodes()).await?;
         drift.was_read(start.elapsed());

@@ -27,6 +27,7 @@ const PERIOD: Duration = Duration::from_secs(2);
 pub(super) struct Progress {
     written: usize,
     services: usize,
+    /// Whether it is worth telling.
     is_noted: bool,
     said: Instant,
 }
@@ -40,7 +41,7 @@ impl Progress {
     /// So many services more are written.
     pub(super) fn written(&mut self, services: usize) {
         self.written += services;
-        if self.said.elapsed() >= PERIOD {
+        if self.is_noted && self.said.elapsed() >= PERIOD {
             self.said = Instant::now();
             tracing::info!("{self} services written");
         }

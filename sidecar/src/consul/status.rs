@@ -42,7 +42,8 @@ impl Shared {
         self.lock().clone()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Status> {
+    /// To be changed.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Status> {
         // Numbers have no state that could be half.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -110,7 +110,7 @@ impl World {
             match change {
                 Change::Service(key, service) => self.put_service(key, service, &mut concerned),
                 Change::Slice(key, slice) => self.put_slice(key, slice, &mut concerned),
-                Change::Node(name, node) => self.put_node(name, node, &mut concerned),
+                Change::Node(name, node) => self.put_node(&name, node, &mut concerned),
             }
         }
         let mut changed = Changed::default();
@@ -205,13 +205,13 @@ impl World {
         }
     }
 
-    fn put_node(&mut self, name: String, node: Option<Box<Node>>, concerned: &mut BTreeSet<ObjectKey>) {
+    fn put_node(&mut self, name: &str, node: Option<Box<Node>>, concerned: &mut BTreeSet<ObjectKey>) {
         let node = node.map(|mut node| {
             lean::node(&mut node);
             *node
         });
-        if put(&mut self.objects.nodes, &name, node) {
-            concerned.extend(self.on_node.get(&name).into_iter().flatten().cloned());
+        if put(&mut self.objects.nodes, &name.to_owned(), node) {
+            concerned.extend(self.on_node.get(name).into_iter().flatten().cloned());
         }
     }
 

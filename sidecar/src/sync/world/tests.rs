@@ -67,7 +67,9 @@ impl Pair {
             }
             Event::Is(object) | Event::Gone(object) => {
                 let is_gone = matches!(event, Event::Gone(_));
-                changes(object, is_gone).into_iter().for_each(|change| apply(&mut self.all, change));
+                for change in changes(object, is_gone) {
+                    apply(&mut self.all, change);
+                }
                 self.world.change(changes(object, is_gone))
             }
         }
