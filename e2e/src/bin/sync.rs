@@ -100,7 +100,7 @@ fn read(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
             _ => bail!("unknown argument {word}"),
         }
     }
-    if arguments.plan.changes == 0 || arguments.services.iter().any(|services| *services == 0) {
+    if arguments.plan.changes == 0 || arguments.services.contains(&0) {
         bail!("numbers must be positive");
     }
     arguments.services.sort_unstable();
