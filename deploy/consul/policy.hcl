@@ -12,3 +12,5 @@ session_prefix "" { policy = "write" }
 key_prefix "portcullis/sync/kubernetes/" { policy = "write" }
 # Only with `kvImport`, below its prefix.
 key_prefix "portcullis/services/kubernetes/" { policy = "write" }
+# Services of others are behind the gate too, on whatever node they are. Not needed with `catalog: {watch: false}`.
+node_prefix "" { policy = "read" }

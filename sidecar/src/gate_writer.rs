@@ -96,7 +96,7 @@ impl Table {
     /// Puts the routes of others beside ours, as far as ours let them. Returns why some have none.
     pub fn join(&self, foreign: &Foreign) -> Vec<Note> {
         let mut routes = self.lock();
-        let (theirs, mut notes) = foreign.apart(|name| routes.ours.has_spelling(name));
+        let (theirs, mut notes) = foreign.apart(|name| routes.ours.spellings(name));
         let ours = routes.ours.routes();
         let (kept, more) = without_rivals(theirs, ours.iter().map(AsRef::as_ref));
         notes.extend(more);

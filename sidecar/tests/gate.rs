@@ -137,3 +137,18 @@ fn the_yaml_reads_back_as_what_was_meant() {
     assert!(text.starts_with("# Written by portcullis"));
     assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), gate::configuration(&routes, &gate));
 }
+
+#[test]
+fn the_text_is_the_configuration_whatever_the_services_say() {
+    let mut odd = route("odd", true);
+    odd.routers[0].rule = "Path(`/a`) &&\n  Header(`x: y`, `# 'no' \"comment\"`)\n\n".to_owned();
+    odd.middlewares.insert(
+        "strange: name".to_owned(),
+        json!({"headers": {"customRequestHeaders": {"- a": "yes", "~": "0x1", "": "\n"}}}),
+    );
+    odd.balancer = json!({"sticky": {"cookie": {}}}).as_object().unwrap().clone();
+    for routes in [vec![], vec![route("web", true), odd]] {
+        let (gate, read) = (config(""), |text: &str| serde_saphyr::from_str::<Value>(text).unwrap());
+        assert_eq!(read(&gate::render(&routes, &gate)), gate::configuration(&routes, &gate));
+    }
+}

@@ -86,31 +86,50 @@ impl Foreign {
     }
 
     /// The routes of those whose names, in any case, are none of ours, sorted by destination, and why some have none. What is
-    /// a rival of ours is still among them: see [`without_rivals`].
-    pub fn apart(&self, is_ours: impl Fn(&str) -> bool) -> (Vec<Route>, Vec<Note>) {
-        let theirs = self.registrations.iter().filter(|(name, _)| !is_ours(&name.to_lowercase()));
-        let theirs: Vec<_> = theirs.flat_map(|(_, theirs)| theirs).cloned().collect();
-        routes::routes(&theirs)
+    /// a rival of ours is still among them: see [`without_rivals`]. `ours` gives the spellings that ours have of a name in
+    /// lower case.
+    pub fn apart<'o, S>(&self, ours: impl Fn(&str) -> S) -> (Vec<Route>, Vec<Note>)
+    where
+        S: IntoIterator<Item = &'o str>,
+    {
+        let (mut theirs, mut notes) = (Vec::new(), Vec::new());
+        for (name, registrations) in &self.registrations {
+            let mut spellings = ours(&name.to_lowercase()).into_iter().peekable();
+            match spellings.peek().copied() {
+                None => theirs.extend(registrations.iter().cloned()),
+                // Under the very name of ours they are servers more of its route: see [`Foreign::beside`].
+                Some(_) if spellings.any(|spelling| spelling == name) => {}
+                Some(other) => {
+                    let mut noted = Notes::new(name);
+                    let what = format!("Consul answers for it and {other}, which is ours, as one; it is not exposed");
+                    noted.error("service name", what, "rename it");
+                    notes.extend(noted.into_list());
+                }
+            }
+        }
+        let (routes, more) = routes::routes(&theirs);
+        notes.extend(more);
+        (routes, notes)
     }
 
     /// The routes of ours and of these together, and why some services have none: what the parts above say of all at once.
     #[cfg(test)]
     pub fn routes(&self, ours: &[Registration]) -> (Vec<Route>, Vec<Note>) {
-        let mut names: BTreeMap<String, Vec<&Registration>> = BTreeMap::new();
+        let mut names: BTreeMap<&str, Vec<&Registration>> = BTreeMap::new();
         for registration in ours {
-            names.entry(registration.service.service.to_lowercase()).or_default().push(registration);
+            names.entry(&registration.service.service).or_default().push(registration);
         }
         let (mut together, mut notes) = (ours.to_vec(), self.notes.clone());
-        for name in self.registrations.keys() {
-            if let Some(ours) = names.get(&name.to_lowercase()) {
-                let (beside, note) = self.beside(name, ours);
-                together.extend(beside.into_iter().cloned());
-                notes.extend(note);
-            }
+        for (name, ours) in &names {
+            let (beside, note) = self.beside(name, ours);
+            together.extend(beside.into_iter().cloned());
+            notes.extend(note);
         }
         let (mut all, more) = routes::routes(&together);
         notes.extend(more);
-        let (theirs, more) = self.apart(|name| names.contains_key(name));
+        let spellings =
+            |lower: &str| -> Vec<&str> { names.keys().copied().filter(|name| name.to_lowercase() == lower).collect() };
+        let (theirs, more) = self.apart(spellings);
         notes.extend(more);
         let (kept, more) = without_rivals(theirs, all.iter());
         notes.extend(more);
@@ -121,31 +140,19 @@ impl Foreign {
     }
 
     /// The instances of others that are servers more for a service of ours, which they are only if they say the same; and what
-    /// is to be said of the rest. `ours` are our instances under that name in any case, at least one.
+    /// is to be said of the rest. `ours` are our instances under that name, at least one.
     pub fn beside(&self, name: &str, ours: &[&Registration]) -> (Vec<&Registration>, Option<Note>) {
         let theirs = self.registrations.get(name).map(Vec::as_slice).unwrap_or_default();
-        let refuse = |key: &str, what: String, hint: &str| {
-            let mut notes = Notes::new(&name);
-            notes.error(key, what, hint);
-            notes.into_list().pop()
-        };
-        if let (Some(other), false) = (ours.iter().find(|it| it.service.service != name), theirs.is_empty()) {
-            let what = format!(
-                "Consul answers for it and {}, which is ours, as one; it is not exposed",
-                other.service.service
-            );
-            return (Vec::new(), refuse("service name", what, "rename it"));
-        }
         // Ours that contradict each other are closed anyway.
         let tags = ours.first().map(|it| routing(it));
         let (same, different): (Vec<_>, Vec<_>) = theirs.iter().partition(|it| Some(routing(it)) == tags);
-        let what = "an instance that others registered carries other routing tags than ours, it gets no requests";
-        let note = if different.is_empty() {
-            None
-        } else {
-            refuse("tags", what.to_owned(), "give it the same tags, or a name of its own")
-        };
-        (same, note)
+        let note = (!different.is_empty()).then(|| {
+            let what = "an instance that others registered carries other routing tags than ours, it gets no requests";
+            let mut notes = Notes::new(&name);
+            notes.error("tags", what, "give it the same tags, or a name of its own");
+            notes.into_list().pop()
+        });
+        (same, note.flatten())
     }
 }
 

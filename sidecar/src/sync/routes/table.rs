@@ -78,9 +78,9 @@ impl RouteTable {
         self.judge(touched) || differs
     }
 
-    /// Whether there is a service of this name, spelled in lower case, however it spells it itself.
-    pub fn has_spelling(&self, lower: &str) -> bool {
-        self.spellings.contains_key(lower)
+    /// How services spell this name, which is given in lower case.
+    pub fn spellings(&self, lower: &str) -> impl Iterator<Item = &str> + use<'_> {
+        self.spellings.get(lower).into_iter().flatten().map(AsRef::as_ref)
     }
 
     /// Whether what matters to others has changed since this was asked last: names, routers and rules.
