@@ -336,5 +336,6 @@ async fn nginx_follows_a_deployment_by_the_keys_and_by_the_catalog() {
     pods.write(&layout).unwrap();
     wait_for_answers("nobody", &keys, host, &["404"]).await;
     wait_for_answers("nobody", &catalog, host, &["502"]).await;
-    assert!(!gateway.log().unwrap().contains("[emerg]"), "nginx refused a configuration");
+    let log = gateway.log().unwrap();
+    assert!(!log.contains("[emerg]"), "nginx refused a configuration:\n{log}");
 }

@@ -8,7 +8,7 @@
 //! One cluster never costs another one anything. What was read of a cluster last stays in force while it cannot be read, and
 //! after [`GRACE`] nothing of it is removed until it can (G3). The gate's file is not written before every source was read
 //! whole once, however long that takes: half of the routes would be an outage for the other half, and the file of the last
-//! run holds them all.
+//! run holds them all. Where there was no file, it waits [`FIRST`] for whatever is not a cluster.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +35,10 @@ use crate::{
 /// How long a source may be broken before removals wait (G3).
 pub const GRACE: Duration = Duration::from_secs(30);
 
+/// How long the first file of a new gateway waits for what is not a cluster. A file that is there holds the routes of all and
+/// waits for ever; where there is none, there is nothing to lose.
+pub const FIRST: Duration = Duration::from_secs(5);
+
 /// Everything known.
 pub struct Services {
     /// By `clusterName`.
@@ -42,6 +46,10 @@ pub struct Services {
     /// What others have registered, and external services.
     others: Others,
     routes: Table,
+    /// Whether there was no gate yet when we started.
+    is_first: bool,
+    /// Since when every cluster is known, as long as something else is not.
+    waits_since: Option<Instant>,
     /// Whether something else is to be said.
     has_news: bool,
     said: BTreeSet<(Severity, String)>,
@@ -83,7 +91,17 @@ impl Services {
             all.insert(name, known);
         }
         let others = Others::start(config)?;
-        Ok(Self { clusters: all, others, routes, has_news: true, said: BTreeSet::new(), numbers })
+        let is_first = config.gate.file.as_ref().is_some_and(|file| !file.exists());
+        Ok(Self {
+            clusters: all,
+            others,
+            routes,
+            is_first,
+            waits_since: None,
+            has_news: true,
+            said: BTreeSet::new(),
+            numbers,
+        })
     }
 
     /// What is known beside Kubernetes.
@@ -122,10 +140,7 @@ impl Services {
             known.tell(now);
         }
         self.has_news |= self.others.join(&self.routes);
-        // Half of the routes would be an outage for the other half.
-        if self.clusters.values().all(|known| known.is_whole) && self.others.is_known() {
-            self.routes.release();
-        }
+        self.release(now);
         if std::mem::take(&mut self.has_news) {
             self.say();
         }
@@ -148,9 +163,26 @@ impl Services {
         }
     }
 
-    /// When [`Self::tell`] has to be called although no source says anything: a grace ends.
+    /// Lets the gate be written once every source was read whole: half of the routes would be an outage for the other half.
+    fn release(&mut self, now: Instant) {
+        if self.routes.is_released() || !self.clusters.values().all(|known| known.is_whole) {
+            return;
+        }
+        let since = *self.waits_since.get_or_insert(now);
+        let is_known = self.others.is_known();
+        if is_known || (self.is_first && now >= since + FIRST) {
+            if !is_known {
+                tracing::warn!("the first gate is written without what cannot be read yet; its services follow");
+            }
+            self.waits_since = None;
+            self.routes.release();
+        }
+    }
+
+    /// When [`Self::tell`] has to be called although no source says anything: a grace ends, or the first gate waits no longer.
     fn due(&self) -> Option<Instant> {
-        self.clusters.values().filter_map(Known::due).min()
+        let first = self.waits_since.filter(|_| self.is_first).map(|since| since + FIRST);
+        self.clusters.values().filter_map(Known::due).chain(first).min()
     }
 
     /// Ends what keeps Consul in step, and gives back its locks.

@@ -26,12 +26,37 @@ fn cluster(names: &[&str]) -> Cluster {
 }
 
 fn start() -> (Services, Table, Numbers) {
+    start_with(&json!({}))
+}
+
+fn start_with(more: &serde_json::Value) -> (Services, Table, Numbers) {
     let (table, numbers) = (Table::new(), Numbers::default());
     let clusters = ["east", "west"].map(|name| json!({"name": name, "events": false}));
-    let config = json!({"clusters": clusters, "policy": {"directory": "policy"}, "snapshot": {"file": "snapshot"},
+    let mut config = json!({"clusters": clusters, "policy": {"directory": "policy"}, "snapshot": {"file": "snapshot"},
         "gate": {"file": "gate.yml"}});
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config = serde_json::from_value(config).unwrap();
     (Services::start(&config, table.clone(), numbers.clone()).unwrap(), table, numbers)
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_first_gate_of_all_is_written_without_what_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gate.yml");
+    for is_first in [true, false] {
+        let more = json!({"external": {"directory": folder.path()}, "gate": {"file": file}});
+        let (mut services, table, _) = start_with(&more);
+        whole(&mut services, "east", &["web"]);
+        assert!(services.due().is_none());
+        whole(&mut services, "west", &["db"]);
+        assert!(!table.is_released());
+        assert_eq!(services.due().is_some(), is_first);
+        tokio::time::advance(FIRST).await;
+        services.tell();
+        assert_eq!(table.is_released(), is_first, "a file that is there holds everybody's routes");
+        assert!(services.due().is_none());
+        std::fs::write(&file, "").unwrap();
+    }
 }
 
 fn whole(services: &mut Services, name: &str, objects: &[&str]) {
