@@ -202,10 +202,10 @@ impl TemplateParts {
     pub fn find() -> Result<TemplateParts> {
         let consul_template = tool("CONSUL_TEMPLATE", "consul-template", CONSUL_TEMPLATE_VERSION)
             .context("missing: consul-template (variable CONSUL_TEMPLATE, or `cargo xtask tools`)")?;
-        let nginx = tool("NGINX", "nginx", "debian")
+        let nginx = tool("NGINX_BINARY", "nginx", "debian")
             // On `PATH` for the superuser only.
             .or_else(|| existing(PathBuf::from("/usr/sbin/nginx")))
-            .context("missing: nginx (variable NGINX, or `cargo xtask tools`)")?;
+            .context("missing: nginx (variable NGINX_BINARY, or `cargo xtask tools`)")?;
         Ok(TemplateParts { registry: RegistryParts::find()?, consul_template, nginx })
     }
 

@@ -193,7 +193,7 @@ fn cargo_test(project: &Project, fast: bool) -> Result<std::process::Command> {
         test.env("TRAEFIK", tools::traefik(project)?).env("REDIS_SERVER", tools::redis(project)?);
         test.env("CONSUL", tools::consul(project)?).env("ENVOY", tools::envoy(project)?);
         test.env("KUBE_APISERVER", tools::kube_apiserver(project)?).env("ETCD", tools::etcd(project)?);
-        test.env("CONSUL_TEMPLATE", tools::consul_template(project)?).env("NGINX", tools::nginx(project)?);
+        test.env("CONSUL_TEMPLATE", tools::consul_template(project)?).env("NGINX_BINARY", tools::nginx(project)?);
     }
     Ok(test)
 }

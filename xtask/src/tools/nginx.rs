@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use super::{DEBIANS, Part};
 use crate::{project::Project, run};
 
-/// Upstreams and names are all that the example asks for.
+/// Upstreams and names are all that the example asks for. (The variable `NGINX` is nginx's own: sockets that it inherits.)
 pub(super) const PART: Part =
-    Part { name: "nginx", variable: "NGINX", fetched: DEBIANS, oldest: (1, 18), version, fetch };
+    Part { name: "nginx", variable: "NGINX_BINARY", fetched: DEBIANS, oldest: (1, 18), version, fetch };
 
 /// Where Debian puts it, which is on `PATH` for the superuser only.
 const INSTALLED: &str = "/usr/sbin/nginx";
