@@ -1,6 +1,6 @@
 //! What others have registered: watched as a whole, read service by service, told when it is something else.
 //!
-//! Two blocking queries whose lists are filtered away say that instances or checks have moved ([`wake`]). Then the names are read,
+//! Two blocking queries whose lists are filtered away say that instances or checks have moved (`wake`). Then the names are read,
 //! and all checks in one list, and of the services that carry routing tags those instances that differ by these. What they do not
 //! show, such as another port, is seen when all are read, which takes a bounded part of the time, whatever moves how often.
 //! All or nothing: a service that could not be read would look like one that is gone.

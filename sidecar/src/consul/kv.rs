@@ -5,7 +5,7 @@
 //!                                    └─► operations ─► fenced transactions
 //! ```
 //! What is wanted follows from what the catalog holds of ours *after* a pass, not from the source: whatever the catalog keeps,
-//! because a removal waits or the source is broken, its key keeps too. Pure; [`keeper`] reads, writes and waits.
+//! because a removal waits or the source is broken, its key keeps too. Pure; `keeper` reads, writes and waits.
 //!
 //! A key is ours if it bears our flags ([`MARK`]). `consul kv put` over it takes them away, and then it is left alone.
 
