@@ -37,6 +37,7 @@ pub mod report;
 pub mod sidecar;
 pub mod solo;
 pub mod sync;
+pub mod synced;
 pub mod templating;
 pub mod tour;
 pub mod traefik;

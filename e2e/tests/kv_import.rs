@@ -12,6 +12,7 @@ use portcullis_e2e::pods::{Pods, Service};
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::report::say;
 use portcullis_e2e::sidecar::{Layout, Sidecar, command};
+use portcullis_e2e::synced;
 use portcullis_e2e::templating::Templating;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -51,13 +52,8 @@ async fn instances(registry: &Registry, name: &str) -> Vec<String> {
     value["instances"].as_array().into_iter().flatten().map(show).collect()
 }
 
-async fn wait_for<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) -> Duration {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "waited for {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-    start.elapsed()
+async fn wait_for(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
+    synced::wait_for(what, PATIENCE, holds).await
 }
 
 fn three_nodes() -> Pods {

@@ -56,6 +56,12 @@ fn slots() -> impl Strategy<Value = Vec<Slot>> {
     proptest::collection::vec(slot, 0..60)
 }
 
+/// Takes back what came at such a place of the first generation or later: there no two logs that differ in their generation
+/// have the same names for what they hold.
+fn is_taken_back_from(slot: &Slot, place: u64) -> bool {
+    matches!(slot.kind, kind::RELEASE | kind::REFUND) && slot.words[0] >= 1 << 32 | place
+}
+
 proptest! {
     /// What a generation says goes over into the next, and whoever goes on from the checkpoint answers as who has read
     /// everything.
@@ -72,7 +78,8 @@ proptest! {
         feed(&mut next, &bytes);
         prop_assert!(next.is_open());
         prop_assert_eq!(next.checkpoint(BUCKET, 3), whole.checkpoint(BUCKET, 3));
-        for slot in after.iter().filter(|slot| slot.kind != kind::SEAL) {
+        let sealed = whole.position / LEN as u64;
+        for slot in after.iter().filter(|slot| slot.kind != kind::SEAL && !is_taken_back_from(slot, sealed)) {
             match (put(&mut whole, slot), put(&mut next, slot)) {
                 (Effect::Admitted { at, now, .. }, Effect::Admitted { at: next_at, now: next_now, .. }) => {
                     prop_assert_eq!((at, now), (next_at, next_now));

@@ -33,15 +33,10 @@ use crate::{
 struct Policies {
     config: Config,
     policy: Option<Policy>,
-    complaints: Complaints,
+    /// What was logged last, so that a standing fault is logged once and its end too.
+    said: Vec<String>,
     /// What the limits in force are called, for the metrics.
     names: Arc<Names>,
-}
-
-/// What was logged last, so that a standing fault is logged once and its end too.
-#[derive(Default)]
-struct Complaints {
-    policy: Vec<String>,
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -68,7 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
     }
     drop(inputs);
-    let policies = Policies { config, policy: None, complaints: Complaints::default(), names };
+    let policies = Policies { config, policy: None, said: Vec::new(), names };
     tasks.push(tokio::spawn(policies.follow()));
     tokio::select! {
         // Their end would be a fault of all sources at once; whoever watches us starts us again.
@@ -125,11 +120,11 @@ impl Policies {
         let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.complaints.policy(vec![(Severity::Fatal, error.to_string())]);
+                self.say(vec![(Severity::Fatal, error.to_string())]);
                 return Ok(());
             }
         };
-        self.complaints.policy(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
+        self.say(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
         if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
             return Ok(());
         }
@@ -139,14 +134,10 @@ impl Policies {
         self.policy = Some(loaded.policy);
         Ok(())
     }
-}
 
-// === impl Complaints ===
-
-impl Complaints {
-    fn policy(&mut self, problems: Vec<(Severity, String)>) {
+    fn say(&mut self, problems: Vec<(Severity, String)>) {
         let texts: Vec<_> = problems.iter().map(|(_, text)| text.clone()).collect();
-        if texts == self.policy {
+        if texts == self.said {
             return;
         }
         for (severity, text) in problems {
@@ -156,9 +147,9 @@ impl Complaints {
                 Severity::Warning => tracing::warn!("{text}"),
             }
         }
-        if texts.is_empty() && !self.policy.is_empty() {
+        if texts.is_empty() && !self.said.is_empty() {
             tracing::info!("the policy has no problems any more");
         }
-        self.policy = texts;
+        self.said = texts;
     }
 }

@@ -152,9 +152,15 @@ impl Part {
 
 /// Builds a program out of the Go module `e2e/<folder>`, which names every version and every sum.
 fn go_build(project: &Project, folder: &str, package: &str, file: &Path) -> Result<()> {
-    run::say(&format!("building {folder} with Go, once: Consul takes some minutes"));
+    go_build_with(project, folder, package, "", file)
+}
+
+/// The same with further flags for the linker.
+fn go_build_with(project: &Project, folder: &str, package: &str, flags: &str, file: &Path) -> Result<()> {
+    run::say(&format!("building {folder} with Go, once: Consul and Kubernetes take some minutes"));
+    let flags = format!("-ldflags=-s -w {flags}");
     let mut go = run::program("go");
-    go.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"]).arg(file);
+    go.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", flags.trim_end(), "-o"]).arg(file);
     go.arg(package).current_dir(project.root.join("e2e").join(folder));
     run::output(&mut go).map(drop).with_context(|| format!("building {folder} needs Go"))
 }

@@ -9,8 +9,9 @@ use portcullis_e2e::parts::RegistryParts;
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::report::say;
 use portcullis_e2e::sidecar::{Layout, Sidecar, command};
+use portcullis_e2e::synced;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::setup::{PATIENCE, Stage, ground};
 
@@ -82,13 +83,8 @@ async fn check(registry: &Registry) -> Value {
     found[0].clone()
 }
 
-async fn wait_for<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < PATIENCE, "waited for {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-    say(&format!("{what} after {:?}", start.elapsed()));
+async fn wait_for(what: &str, holds: impl AsyncFn() -> bool) {
+    say(&format!("{what} after {:?}", synced::wait_for(what, PATIENCE, holds).await));
 }
 
 /// Another gateway's sidecar on the same files, and a Consul.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use portcullis_e2e::parts::RegistryParts;
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::sidecar::{Layout, command};
+pub(crate) use portcullis_e2e::synced::{services, wait_for, writes};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,32 +72,6 @@ pub(crate) fn layout(folder: &Path, name: &str, registry: &Registry, more: &Valu
     });
     fs::write(layout.configuration(), configuration.to_string()).unwrap();
     layout
-}
-
-/// All instances on the synthetic node.
-pub(crate) async fn services(registry: &Registry) -> Vec<Value> {
-    let node = registry.get("/v1/catalog/node-services/k8s-sync").await.unwrap();
-    node["Services"].as_array().cloned().unwrap_or_default()
-}
-
-/// IDs of all instances on the node with the index of their last write.
-pub(crate) async fn writes(registry: &Registry) -> Vec<(String, u64)> {
-    let of = |it: &Value| (it["ID"].as_str().unwrap().to_owned(), it["ModifyIndex"].as_u64().unwrap());
-    services(registry).await.iter().map(of).collect()
-}
-
-/// Waits until something holds; how long it took.
-pub(crate) async fn wait_for<F: Future<Output = bool>>(
-    what: &str,
-    within: Duration,
-    holds: impl Fn() -> F,
-) -> Duration {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < within, "waited for {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
-    start.elapsed()
 }
 
 /// Waits until the synthetic node has so many.

@@ -8,9 +8,9 @@ use portcullis_e2e::kubernetes::{ADMINISTRATOR, ApiServer};
 use portcullis_e2e::parts::KubernetesParts;
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::sidecar::{Layout, Sidecar, command};
+pub(crate) use portcullis_e2e::synced::{services, wait_for, writes};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,32 +129,10 @@ pub(crate) fn slice(service: &str, nodes: &[usize], ready: bool) -> Value {
            "endpoints": nodes.iter().map(endpoint).collect::<Vec<_>>()})
 }
 
-/// All instances on the synthetic node.
-pub(crate) async fn services(registry: &Registry) -> Vec<Value> {
-    let node = registry.get("/v1/catalog/node-services/k8s-sync").await.unwrap();
-    node["Services"].as_array().cloned().unwrap_or_default()
-}
-
-/// IDs of all instances on the node with the index of their last write.
-pub(crate) async fn writes(registry: &Registry) -> Vec<(String, u64)> {
-    let of = |it: &Value| (it["ID"].as_str().unwrap().to_owned(), it["ModifyIndex"].as_u64().unwrap());
-    services(registry).await.iter().map(of).collect()
-}
-
 /// How many instances of a service pass.
 pub(crate) async fn passing(registry: &Registry, service: &str) -> usize {
     let found = registry.get(&format!("/v1/health/service/{service}?passing")).await.unwrap();
     found.as_array().unwrap().len()
-}
-
-/// Waits until something holds; how long it took.
-pub(crate) async fn wait_for(what: &str, within: Duration, holds: impl AsyncFn() -> bool) -> Duration {
-    let start = Instant::now();
-    while !holds().await {
-        assert!(start.elapsed() < within, "waited for {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-    start.elapsed()
 }
 
 /// Waits until the sidecar has said something.

@@ -9,11 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
     brake::{Hold, brake},
@@ -45,8 +41,6 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// How often one pass reads anew because somebody else wrote meanwhile.
 const ROUNDS: usize = 4;
-/// How long giving back the lock may take at the end.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The running task.
 #[derive(Debug)]
@@ -155,15 +149,9 @@ impl Follower {
 
 impl Task {
     async fn run(mut self) {
-        let mut bell = self.bell.clone();
-        let end = async move { while bell.changed().await.is_ok() {} };
-        tokio::select! {
-            () = end => {}
-            () = self.forever() => {}
-        }
+        lock::while_owned(self.bell.clone(), self.forever()).await;
         if let Some(fence) = self.fence.take() {
-            // Out of time is fine: the session ends by itself.
-            let _ = timeout(GOODBYE, lock::release(&self.client, &fence)).await;
+            lock::goodbye(&self.client, &fence).await;
         }
     }
 

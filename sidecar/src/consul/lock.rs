@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     client::{Client, Fence},
@@ -20,6 +21,8 @@ const RENEW: Duration = Duration::from_secs(3);
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 /// After a lock that was free and yet not given: its delay, or a faster sidecar.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How long giving back the lock may take at the end.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Where the things of a cluster's sync are in the key-value store.
 pub(super) fn key(cluster: &str, name: &str) -> String {
@@ -87,6 +90,21 @@ pub(crate) async fn release(client: &Client, fence: &Fence) {
     if let Err(error) = client.put::<bool>(&path, &[], Vec::new()).await {
         tracing::debug!(%error, "the session was not ended, it will time out");
     }
+}
+
+/// Works until nobody is left at the other end of `owner`. Whoever holds a lock then says [`goodbye`].
+pub(crate) async fn while_owned<T>(mut owner: watch::Receiver<T>, work: impl Future<Output = ()>) {
+    let end = async move { while owner.changed().await.is_ok() {} };
+    tokio::select! {
+        () = end => {}
+        () = work => {}
+    }
+}
+
+/// Gives the lock back at the end, without waiting long: the session ends by itself.
+pub(crate) async fn goodbye(client: &Client, fence: &Fence) {
+    // Out of time is fine.
+    let _ = timeout(GOODBYE, release(client, fence)).await;
 }
 
 async fn open(client: &Client, cluster: &str) -> Result<String, ConsulError> {

@@ -23,6 +23,7 @@ pub mod kv;
 pub mod live;
 pub(crate) mod lock;
 pub mod operation;
+pub(crate) mod pairs;
 mod permission;
 mod progress;
 #[cfg(test)]

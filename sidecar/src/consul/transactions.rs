@@ -46,8 +46,7 @@ pub(super) fn batches(difference: &Difference) -> impl Iterator<Item = Vec<Trans
 }
 
 fn of_nodes(operations: &[Operation]) -> Vec<Transaction> {
-    let units = operations.iter().cloned().map(|it| Unit::new(vec![it])).collect();
-    split(units, PACKED).into_iter().map(|unit| unit.alone(Vec::new())).collect()
+    alone(operations).into_iter().map(|operations| Transaction { services: Vec::new(), operations }).collect()
 }
 
 fn of_services(changes: &[ServiceChange]) -> Vec<Transaction> {

@@ -3,12 +3,12 @@
 //! As with Consul, there is no package of it and `go install` refuses it, so it is built as a dependency of a Go module of
 //! ours, `e2e/kube-apiserver`, which names every version and every sum.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::Part;
-use crate::{project::Project, run};
+use super::{Part, go_build_with, version_after};
+use crate::project::Project;
 
 /// EndpointSlices of `discovery.k8s.io/v1` came with 1.21; older ones were not tried.
 pub(super) const PART: Part = Part {
@@ -24,20 +24,14 @@ pub(super) const PART: Part = Part {
 const VERSION: &str = "1.36.3";
 
 fn build(project: &Project, _work: &Path, file: &Path) -> Result<()> {
-    run::say(&format!("building kube-apiserver {VERSION} with Go: some minutes, once"));
     // Outside of Kubernetes' own tree nothing says which version it is.
-    let flags = format!("-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v{VERSION}");
-    let mut go = run::program("go");
-    go.args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", &flags, "-o"]).arg(file);
-    go.arg("k8s.io/kubernetes/cmd/kube-apiserver").current_dir(project.root.join("e2e").join("kube-apiserver"));
-    run::output(&mut go).map(drop).context("building kube-apiserver needs Go")
+    let version = format!("-X k8s.io/component-base/version.gitVersion=v{VERSION}");
+    go_build_with(project, "kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", &version, file)
 }
 
 /// `Kubernetes v1.36.3`
 fn version(server: &Path) -> Result<String> {
-    let text = run::output(Command::new(server).arg("--version"))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("Kubernetes v"));
-    Ok(version.with_context(|| format!("`{} --version` prints no version", server.display()))?.trim().to_owned())
+    version_after(server, "--version", "Kubernetes v")
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{Entries, Entry, KeyDifference, KvImport, diff, digest, key, wanted};
@@ -17,7 +15,7 @@ use crate::consul::{
     error::ConsulError,
     live::{Live, Scope},
     operation::Operation,
-    permission,
+    pairs, permission,
     transactions::{alone, transactions},
 };
 
@@ -75,17 +73,6 @@ pub(in crate::consul) struct Changed {
 pub(in crate::consul) struct Guard {
     pub(in crate::consul) source_is_empty: bool,
     pub(in crate::consul) max_removal_percent: u8,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Pair {
-    key: String,
-    #[serde(default)]
-    flags: u64,
-    #[serde(default)]
-    value: Option<String>,
-    modify_index: u64,
 }
 
 /// What would be done to the keys after the catalog has been changed so. Nothing is written.
@@ -303,18 +290,18 @@ impl Keeper {
 
 /// The keys directly in a folder, with the folder's index.
 async fn read(client: &Client, folder: &str) -> Result<(Entries, u64), ConsulError> {
-    let path = format!("/v1/kv/{folder}");
-    let answer = client.get::<Vec<Pair>>(&path, &[("recurse", "")]).await?;
+    let (pairs, index) = pairs::read(client, folder).await?;
     let mut entries = Entries::new();
-    for Pair { key, flags, value, modify_index } in answer.value.into_iter().flatten() {
+    for pair in pairs {
         // What is in a further folder is none of ours.
-        if key.strip_prefix(folder).is_some_and(|name| !name.contains('/')) {
-            let value = STANDARD.decode(value.unwrap_or_default());
-            let value = value.map_err(|error| ConsulError::garbage(&path, error.to_string()))?;
-            entries.insert(key, Entry { flags, modify_index, digest: digest(&value) });
+        if pair.key.strip_prefix(folder).is_some_and(|name| !name.contains('/')) {
+            let garbage =
+                |error: base64::DecodeError| ConsulError::garbage(&format!("/v1/kv/{folder}"), error.to_string());
+            let digest = digest(&pair.bytes().map_err(garbage)?);
+            entries.insert(pair.key, Entry { flags: pair.flags, modify_index: pair.modify_index, digest });
         }
     }
-    Ok((entries, answer.index))
+    Ok((entries, index))
 }
 
 /// What the keys hold once Consul has accepted an operation.

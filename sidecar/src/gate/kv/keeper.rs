@@ -2,27 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, de::IgnoredAny};
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use serde::de::IgnoredAny;
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use super::{Entry, GateKv, Tree, changes};
 use crate::consul::{
     Client, ConsulConfig, ConsulError,
     client::{Fence, TxnError},
-    lock,
+    lock, pairs,
 };
 
 /// After failures, and between two looks because of others.
 const PAUSE: Duration = Duration::from_secs(1);
 /// After failures that nobody but a person mends.
 const LONG_PAUSE: Duration = Duration::from_secs(10);
-/// How long giving back the lock may take at the end.
-const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The running task.
 #[derive(Debug)]
@@ -39,17 +32,6 @@ struct Task {
     fence: Option<Fence>,
     /// What was logged last.
     fault: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Pair {
-    key: String,
-    #[serde(default)]
-    flags: u64,
-    #[serde(default)]
-    value: Option<String>,
-    modify_index: u64,
 }
 
 // === impl Keeper ===
@@ -87,15 +69,9 @@ impl Keeper {
 
 impl Task {
     async fn run(mut self) {
-        let mut wanted = self.wanted.clone();
-        let end = async move { while wanted.changed().await.is_ok() {} };
-        tokio::select! {
-            () = end => {}
-            () = self.forever() => {}
-        }
+        lock::while_owned(self.wanted.clone(), self.forever()).await;
         if let Some(fence) = self.fence.take() {
-            // Out of time is fine: the session ends by itself.
-            let _ = timeout(GOODBYE, lock::release(&self.client, &fence)).await;
+            lock::goodbye(&self.client, &fence).await;
         }
     }
 
@@ -184,16 +160,16 @@ impl Task {
     }
 
     async fn read(&self) -> Result<(BTreeMap<String, Entry>, u64), ConsulError> {
-        let (folder, path) = (format!("{}/", self.prefix), format!("/v1/kv/{}/", self.prefix));
-        let answer = self.client.get::<Vec<Pair>>(&path, &[("recurse", "")]).await?;
+        let folder = format!("{}/", self.prefix);
+        let (pairs, index) = pairs::read(&self.client, &folder).await?;
         let mut live = BTreeMap::new();
-        for Pair { key, flags, value, modify_index } in answer.value.into_iter().flatten() {
-            let value = STANDARD.decode(value.unwrap_or_default()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            if let Some(key) = key.strip_prefix(&folder) {
-                live.insert(key.to_owned(), Entry { value, flags, modify_index });
+        for pair in pairs {
+            let value = pair.bytes().ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            if let Some(key) = pair.key.strip_prefix(&folder) {
+                live.insert(key.to_owned(), Entry { value, flags: pair.flags, modify_index: pair.modify_index });
             }
         }
-        Ok((live, answer.index))
+        Ok((live, index))
     }
 
     /// Returns when somebody has changed the tree since.
