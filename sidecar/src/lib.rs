@@ -9,7 +9,7 @@
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
-//! Pure modules (`sync`, `gate`, most of `consul`) hold the decisions; `documents`, `publish`, `consul::follow` and `run` do the reading, writing and waiting.
+//! Pure modules (`sync`, `gate`, most of `consul`) hold the decisions; `documents`, `publish`, `consul::follow`, `policies` and `run` do the reading, writing and waiting.
 //! Every command in [`cli`] is a thin use of the same modules, so what `plan` or `explain` shows is what `run` does.
 
 pub mod cli;
@@ -25,6 +25,7 @@ pub mod kube;
 pub mod limits;
 pub mod numbers;
 pub mod others;
+pub mod policies;
 pub mod policy;
 pub mod publish;
 pub mod run;

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use portcullis_policy::{Policy, Severity};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinHandle,
 };
 
@@ -23,21 +22,9 @@ use crate::{
     kube::{directory, follow::follow},
     limits::{Limits, Names},
     numbers::Numbers,
-    policy,
-    publish::{self, PublishError},
+    policies::Policies,
     services::Services,
-    watch::{Watch, look_again},
 };
-
-/// What is in force and what was said about it.
-struct Policies {
-    config: Config,
-    policy: Option<Policy>,
-    /// What was logged last, so that a standing fault is logged once and its end too.
-    said: Vec<String>,
-    /// What the limits in force are called, for the metrics.
-    names: Arc<Names>,
-}
 
 /// Runs until SIGINT or SIGTERM.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -63,8 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
     }
     drop(inputs);
-    let policies = Policies { config, policy: None, said: Vec::new(), names };
-    tasks.push(tokio::spawn(policies.follow()));
+    tasks.push(tokio::spawn(Policies::new(config, names).follow()));
     tokio::select! {
         // Their end would be a fault of all sources at once; whoever watches us starts us again.
         () = services.follow(&mut said) => tracing::error!("no source is left"),
@@ -100,56 +86,4 @@ fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Res
         sources.push(tokio::spawn(source.follow(found)));
     }
     Ok(sources)
-}
-
-// === impl Policies ===
-
-impl Policies {
-    async fn follow(mut self) {
-        let wake = Arc::new(Notify::new());
-        let mut watches = [Watch::start(&self.config.policy.directory, &wake)];
-        loop {
-            if let Err(error) = self.publish() {
-                tracing::error!(%error, "the snapshot cannot be written; the last good policy stays in force");
-            }
-            look_again(&wake, &mut watches).await;
-        }
-    }
-
-    fn publish(&mut self) -> Result<(), PublishError> {
-        let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.say(vec![(Severity::Fatal, error.to_string())]);
-                return Ok(());
-            }
-        };
-        self.say(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
-        if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
-            return Ok(());
-        }
-        let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
-        tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
-        self.names.set(policy::limit_names(&loaded.policy));
-        self.policy = Some(loaded.policy);
-        Ok(())
-    }
-
-    fn say(&mut self, problems: Vec<(Severity, String)>) {
-        let texts: Vec<_> = problems.iter().map(|(_, text)| text.clone()).collect();
-        if texts == self.said {
-            return;
-        }
-        for (severity, text) in problems {
-            match severity {
-                Severity::Fatal => tracing::error!("{text}; the last good policy stays in force"),
-                Severity::Error => tracing::error!("{text}"),
-                Severity::Warning => tracing::warn!("{text}"),
-            }
-        }
-        if texts.is_empty() && !self.said.is_empty() {
-            tracing::info!("the policy has no problems any more");
-        }
-        self.said = texts;
-    }
 }
