@@ -32,7 +32,7 @@ impl Agent {
         name: &str,
         services: &Value,
     ) -> Result<Agent> {
-        let configuration = json!({
+        let mut configuration = json!({
             "node_name": name,
             "data_dir": folder.join(name),
             "bind_addr": "127.0.0.1",
@@ -47,6 +47,10 @@ impl Agent {
                 "serf_lan": ports::free()?.port(),
             },
         });
+        if let Some(token) = registry.token() {
+            let tokens = json!({"agent": token, "default": token});
+            configuration["acl"] = json!({"enabled": true, "default_policy": "deny", "tokens": tokens});
+        }
         let file = folder.join(format!("{name}.json"));
         fs::write(&file, configuration.to_string()).context("writing an agent's configuration")?;
         let mut process = Process::start(&Start {

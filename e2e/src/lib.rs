@@ -10,6 +10,7 @@
 //! `src/bin/bench.rs` measures its cost. The verdicts come from the real parts; [`mutation`] and [`bypass`] put the same
 //! requests to the policy core as well.
 
+pub mod access;
 pub mod agent;
 pub mod annotated;
 pub mod backend;
@@ -39,6 +40,7 @@ pub mod solo;
 pub mod sync;
 pub mod synced;
 pub mod templating;
+pub mod topology;
 pub mod tour;
 pub mod traefik;
 pub mod wire;

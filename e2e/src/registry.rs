@@ -104,6 +104,11 @@ impl Registry {
         self.http.to_string()
     }
 
+    /// The management token, where there are ACLs.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Where an agent joins it.
     pub fn lan(&self) -> SocketAddr {
         self.lan

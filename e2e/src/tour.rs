@@ -1,69 +1,9 @@
 //! The demo's tour: each stop is one request, printed as a `curl` line with its answer, and proven by `demo --check`.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-
+use crate::access::{Access, Credential, REFUSED, Stop};
 use crate::world::World;
-
-/// Who makes a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credential {
-    /// Nobody we know.
-    None,
-    /// The sample caller with this name, by client certificate.
-    Certificate(&'static str),
-    /// The sample partner's API key.
-    ApiKey,
-    /// A key of the right shape with a wrong secret.
-    WrongApiKey,
-}
-
-/// One request and its answer.
-#[derive(Debug, Clone)]
-pub struct Stop {
-    /// One line: what it shows.
-    pub title: &'static str,
-    /// One line: why the answer is what it is.
-    pub why: &'static str,
-    /// Who asks.
-    pub credential: Credential,
-    /// How.
-    pub method: &'static str,
-    /// Which host.
-    pub host: &'static str,
-    /// Which path.
-    pub path: &'static str,
-    /// Further headers.
-    pub headers: &'static [(&'static str, &'static str)],
-    /// The expected status.
-    pub status: u16,
-    /// The sample service that has to answer; none: the gateway itself.
-    pub service: Option<&'static str>,
-}
-
-/// What came back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// The status.
-    pub status: u16,
-    /// The sample service that answered.
-    pub service: Option<String>,
-}
-
-/// A GET that is refused unless a stop says otherwise.
-const REFUSED: Stop = Stop {
-    title: "",
-    why: "",
-    credential: Credential::None,
-    method: "GET",
-    host: "api.localhost",
-    path: "/v1/items",
-    headers: &[],
-    status: 403,
-    service: None,
-};
 
 /// All stops, in the order in which they are shown.
 pub const STOPS: [Stop; 11] = [
@@ -173,33 +113,16 @@ pub const DB_AFTER: Stop = Stop {
 #[derive(Debug)]
 pub struct Tour<'a> {
     world: &'a World,
-    certificates: Vec<(&'static str, PathBuf)>,
+    /// How requests are made.
+    pub access: Access<'a>,
 }
 
 impl<'a> Tour<'a> {
     /// Makes the callers' certificate files.
     pub fn new(world: &'a World) -> Result<Tour<'a>> {
-        let names = ["web", "api", "billing"];
-        let certificates: Result<Vec<_>> = names.into_iter().map(|name| Ok((name, world.caller_file(name)?))).collect();
-        Ok(Tour { world, certificates: certificates? })
-    }
-
-    /// The stop as a line for a shell.
-    pub fn line(&self, stop: &Stop) -> String {
-        let mut words = vec![format!("curl -sS -i --cacert {}", self.world.authority_file().display())];
-        match stop.credential {
-            Credential::None => {}
-            Credential::Certificate(name) => words.push(format!("--cert {}", self.certificate(name).display())),
-            Credential::ApiKey | Credential::WrongApiKey => {
-                words.push(format!("-H 'X-Api-Key: {}'", self.key(stop.credential)));
-            }
-        }
-        if stop.method != "GET" {
-            words.push(format!("-X {}", stop.method));
-        }
-        words.extend(stop.headers.iter().map(|(name, value)| format!("-H '{name}: {value}'")));
-        words.push(format!("https://{}:{}{}", stop.host, self.world.traefik.secure().port(), stop.path));
-        words.join(" ")
+        let callers = ["web", "api", "billing"];
+        let access = Access::new(&world.authority, &world.authority_file(), world.traefik.secure(), &callers)?;
+        Ok(Tour { world, access: access.with_api_key(&world.api_key) })
     }
 
     /// The line that explains the refusal of a wrong path on the policy files, without any gateway.
@@ -227,82 +150,4 @@ impl<'a> Tour<'a> {
         let file = self.world.layout.policy().join("db.yaml");
         format!("sed -i 's/Name: web,/Name: api,/' {}", file.display())
     }
-
-    /// Makes the stop's request: by a shell and the very line that is printed, or with our own client where there is no
-    /// `curl`.
-    pub async fn ask(&self, stop: &Stop, curl: bool) -> Result<Seen> {
-        if curl {
-            let line = self.line(stop);
-            tokio::task::spawn_blocking(move || shell(&line).and_then(|output| parse(&output))).await?
-        } else {
-            self.ask_ourselves(stop).await
-        }
-    }
-
-    async fn ask_ourselves(&self, stop: &Stop) -> Result<Seen> {
-        let client = match stop.credential {
-            Credential::Certificate(name) => self.world.caller(name)?,
-            _ => self.world.anonymous()?,
-        };
-        let key = self.key(stop.credential);
-        let mut headers = stop.headers.to_vec();
-        if !key.is_empty() {
-            headers.push(("X-Api-Key", &key));
-        }
-        let answer = client.send(stop.method, stop.host, stop.path, &headers).await?;
-        Ok(Seen { status: answer.status, service: answer.service() })
-    }
-
-    fn certificate(&self, name: &str) -> PathBuf {
-        let found = self.certificates.iter().find(|(known, _)| *known == name);
-        found.map(|(_, path)| path.clone()).unwrap_or_default()
-    }
-
-    fn key(&self, credential: Credential) -> String {
-        match credential {
-            Credential::ApiKey => self.world.api_key.clone(),
-            Credential::WrongApiKey => "pcl_partner_0123456789abcdef0123456789abcdef01234567".to_owned(),
-            Credential::None | Credential::Certificate(_) => String::new(),
-        }
-    }
-}
-
-impl Stop {
-    /// The expected answer.
-    pub fn expected(&self) -> Seen {
-        Seen { status: self.status, service: self.service.map(ToOwned::to_owned) }
-    }
-}
-
-impl std::fmt::Display for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.service {
-            Some(service) => write!(f, "{} from {service}", self.status),
-            None => write!(f, "{}", self.status),
-        }
-    }
-}
-
-/// Whether there is a `curl`.
-pub fn has_curl() -> bool {
-    let curl = Command::new("curl").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
-    curl.is_ok_and(|status| status.success())
-}
-
-/// Runs a line as a user's shell would; its standard output.
-pub fn shell(line: &str) -> Result<String> {
-    let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output().context("running sh")?;
-    if !output.status.success() {
-        anyhow::bail!("{} ({})", String::from_utf8_lossy(&output.stderr).trim_end(), output.status);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Reads what `curl -i` printed.
-fn parse(output: &str) -> Result<Seen> {
-    let status = output.split_ascii_whitespace().nth(1).and_then(|status| status.parse().ok());
-    let body = output.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    let service = json.as_ref().and_then(|json| json.get("service")?.as_str().map(ToOwned::to_owned));
-    Ok(Seen { status: status.with_context(|| format!("no status in {output:?}"))?, service })
 }

@@ -19,7 +19,7 @@ use crate::traefik::{self, Options, Plugin, Traefik};
 /// The sample services with the node port that `testdata/demo` gives them; the kernel's port takes its place.
 pub const SERVICES: [(&str, u16); 3] = [("web", 30080), ("api", 30081), ("db", 30082)];
 /// The hosts in the gateway's certificate, the last one without a route.
-pub const HOSTS: [&str; 12] = [
+pub const HOSTS: [&str; 15] = [
     "web.localhost",
     "api.localhost",
     "db.localhost",
@@ -31,6 +31,9 @@ pub const HOSTS: [&str; 12] = [
     "guest.localhost",
     "rate.localhost",
     "forward.localhost",
+    "shop.localhost",
+    "stock.localhost",
+    "billing.localhost",
     "nowhere.localhost",
 ];
 /// How long a router may take to appear.
@@ -213,12 +216,6 @@ impl World {
     /// A client with any certificate.
     pub fn client(&self, identity: &Identity) -> Result<Client> {
         Client::tls(self.traefik.secure(), &self.authority, Some(identity))
-    }
-
-    /// Writes a certificate of the sample caller `name` to a file, for programs such as `curl`.
-    pub fn caller_file(&self, name: &str) -> Result<PathBuf> {
-        let folder = self.folder().join("certificates");
-        self.authority.client(&Caller::named(name))?.write(&folder, name)
     }
 
     /// The authority's certificate file.

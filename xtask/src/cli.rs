@@ -13,7 +13,8 @@ Portcullis' own commands
 Usage: cargo xtask <command>
 
   demo [--check] [..]   real Traefik, the plugin, the sidecar and sample services; prints what to try
-                        --check proves every printed line and ends; further arguments go to the demo
+                        --check  proves every printed line and ends; further arguments go to the demo
+                        --full   two real Kubernetes API servers, Consul with ACLs and TLS, an agent on a machine
   test [--fast]         every check there is, the real parts included; what CI runs
                         --fast         only formatting, lints, unit tests and the built plugin in wasmtime
                         --only <step>  one step by its name

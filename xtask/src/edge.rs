@@ -7,6 +7,9 @@ use anyhow::{Result, bail, ensure};
 
 use crate::{project::Project, run, tools, wasm};
 
+/// The demo's option for the whole topology, which needs further real parts.
+const FULL: &str = "--full";
+
 /// Starts the demo. Unoptimized, because a first start is what most people see, and it takes half as long that way.
 pub(crate) fn demo(project: &Project, arguments: &[OsString]) -> Result<()> {
     start(project, "demo", "dev", "debug", arguments)
@@ -77,6 +80,10 @@ fn prepared(project: &Project, name: &str, profile: &str, folder: &str, argument
     program.env("TRAEFIK", traefik).env("PORTCULLIS_WASM", module).env("PORTCULLIS_BIN", sidecar(project, folder)?);
     if [REQUEST.0, LIMITS.0].contains(&name) {
         program.env("REDIS_SERVER", tools::redis(project)?);
+    }
+    if arguments.iter().any(|argument| argument == FULL) {
+        program.env("CONSUL", tools::consul(project)?);
+        program.env("KUBE_APISERVER", tools::kube_apiserver(project)?).env("ETCD", tools::etcd(project)?);
     }
     Ok(program)
 }
