@@ -10,6 +10,7 @@ use crate::{
     consul::{CatalogConfig, ConsulConfig},
     external::ExternalConfig,
     gate::kv::GateKv,
+    jwks::config::JwksConfig,
     kube::{self, ClusterConfig},
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
@@ -28,6 +29,9 @@ pub struct Config {
     pub clusters: Vec<ClusterConfig>,
     /// Who may call whom.
     pub policy: PolicyConfig,
+    /// How the keys of JWT providers are fetched.
+    #[serde(default)]
+    pub jwks: JwksConfig,
     /// Where the compiled policy goes.
     pub snapshot: SnapshotConfig,
     /// The routers that guard the services.
@@ -153,6 +157,7 @@ impl Config {
         for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
+        config.jwks.resolve(base, &config.snapshot.file).map_err(|what| invalid(format!("jwks: {what}")))?;
         let taken = config.manifests.as_ref().map(|_| config.sync.cluster_name.as_str());
         kube::config::prepare(&mut config.clusters, &config.sync, taken, base).map_err(invalid)?;
         if config.manifests.is_none() && config.clusters.is_empty() {

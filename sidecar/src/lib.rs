@@ -6,6 +6,7 @@
 //!  what others registered ─► consul::catalog ─┐        ▲
 //!  external services ─► external ─────────────┴─► others, joined by sync::foreign
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
+//!  JWT issuers ──► jwks ──► key sets, as if they were in the policy dir
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
@@ -21,6 +22,7 @@ pub mod gate;
 pub mod gate_writer;
 pub mod http;
 pub mod input;
+pub mod jwks;
 pub mod kube;
 pub mod limits;
 pub mod numbers;

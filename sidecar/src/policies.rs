@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use portcullis_policy::{Policy, Severity};
-use tokio::sync::Notify;
 
 use crate::{
     config::Config,
+    jwks::{self, Jwks},
     limits::Names,
     policy,
     publish::{self, PublishError},
@@ -23,19 +23,22 @@ pub struct Policies {
     said: Vec<String>,
     /// What the limits in force are called, for the metrics.
     names: Arc<Names>,
+    /// Keys of JWT providers that are fetched.
+    jwks: Jwks,
 }
 
 // === impl Policies ===
 
 impl Policies {
-    /// Nothing is in force yet; `names` is told what limits are.
-    pub fn new(config: Config, names: Arc<Names>) -> Self {
-        Self { config, policy: None, said: Vec::new(), names }
+    /// Nothing is in force yet; `names` is told what limits are, `fetching` how fetching of keys stands.
+    pub fn new(config: Config, names: Arc<Names>, fetching: jwks::Numbers) -> Self {
+        let jwks = Jwks::new(&config.jwks, fetching);
+        Self { config, policy: None, said: Vec::new(), names, jwks }
     }
 
     /// Keeps the snapshot in step, for ever.
     pub async fn follow(mut self) {
-        let wake = Arc::new(Notify::new());
+        let wake = self.jwks.wake();
         let mut watches = [Watch::start(&self.config.policy.directory, &wake)];
         loop {
             if let Err(error) = self.publish() {
@@ -46,7 +49,9 @@ impl Policies {
     }
 
     fn publish(&mut self) -> Result<(), PublishError> {
-        let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
+        let (directory, settings) = (&self.config.policy.directory, self.config.policy.settings());
+        let mut keys = |policy: &mut Policy, problems: &mut Vec<_>| self.jwks.fill(policy, problems);
+        let loaded = match policy::load_with(directory, settings, &mut keys) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.say(vec![(Severity::Fatal, error.to_string())]);

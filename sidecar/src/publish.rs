@@ -49,7 +49,8 @@ fn next_generation(path: &Path, now_ms: u64) -> u64 {
     present().map_or(now_ms, |present| now_ms.max(present.saturating_add(1)))
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
+/// Replaces a file in one step, with this mode.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     let write = || {
         let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
