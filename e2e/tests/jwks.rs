@@ -98,12 +98,16 @@ async fn keys_of_an_issuer_are_followed_and_its_faults_change_no_verdict() {
     })
     .await;
     println!("a new key is accepted after {took:?}");
+    // Every instance of the guest looks for itself.
+    tokio::time::sleep(NOTICED).await;
     issuer.answer(Answers::With(set(&[&second])));
     wait_for("the first key's end", PROMISED, async || {
         assert_eq!(ask(&web, &by_second).await, 200);
         ask(&web, &by_first).await == 401
     })
     .await;
+
+    tokio::time::sleep(NOTICED).await;
 
     // Everything that can befall an issuer, one after another.
     let reloads = world.traefik.reloads().await.unwrap();
@@ -145,6 +149,7 @@ async fn keys_of_an_issuer_are_followed_and_its_faults_change_no_verdict() {
         ask(&web, &by_third).await == 200
     })
     .await;
+    wait_for("the end of the alarm", PATIENCE, async || count(&world, END_OF_ALARM) == 1).await;
     assert_eq!((count(&world, ALARM), count(&world, END_OF_ALARM)), (2, 1));
     assert_eq!(world.traefik.reloads().await.unwrap(), reloads);
     let numbers = Client::plain(metrics).get("localhost", "/metrics", &[]).await.unwrap().text();

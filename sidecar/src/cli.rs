@@ -11,6 +11,7 @@ mod limits;
 mod plan;
 mod policy_source;
 mod render;
+mod snapshots;
 mod start;
 mod test;
 
@@ -52,6 +53,10 @@ enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// List the snapshots that were in force and are kept
+    Snapshots(snapshots::ListArgs),
+    /// Put an older snapshot in force, and hold it there
+    Rollback(snapshots::RollbackArgs),
     /// Show how limits stand on this host
     #[command(subcommand)]
     Limits(limits::Command),
@@ -103,6 +108,8 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Render(args) => render::run(&args),
         Command::Export(command) => export::run(&command),
         Command::Key(command) => key::run(&command),
+        Command::Snapshots(args) => snapshots::list(&args),
+        Command::Rollback(args) => snapshots::roll_back(&args),
         Command::Limits(command) => limits::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -10,6 +10,7 @@ use crate::{
     consul::{CatalogConfig, ConsulConfig},
     external::ExternalConfig,
     gate::kv::GateKv,
+    history,
     jwks::config::JwksConfig,
     kube::{self, ClusterConfig},
     sources::{self, SourceError, SourceErrors},
@@ -76,6 +77,22 @@ pub struct PolicyConfig {
 pub struct SnapshotConfig {
     /// The file. Its directory is what Traefik mounts into the plugin, read-only; a tmpfs is a good place.
     pub file: PathBuf,
+    /// How many past snapshots are kept for `portcullis rollback`, the one in force included (default: 10).
+    #[serde(default = "keep")]
+    pub keep: usize,
+    /// How many megabytes they may have together (default: 64). The newest is kept in any case.
+    #[serde(default = "keep_megabytes")]
+    pub keep_megabytes: u64,
+    /// The folder that they are kept in (default: `.history` beside the file).
+    #[serde(default)]
+    pub history: Option<PathBuf>,
+}
+
+impl SnapshotConfig {
+    /// The folder of past snapshots.
+    pub(crate) fn history_folder(&self) -> PathBuf {
+        self.history.clone().unwrap_or_else(|| history::beside(&self.file))
+    }
 }
 
 /// How the gate's routers are written (design §2).
@@ -157,6 +174,12 @@ impl Config {
         for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
+        if let Some(history) = &mut config.snapshot.history {
+            *history = base.join(&*history);
+        }
+        if !(1..=1000).contains(&config.snapshot.keep) {
+            return Err(invalid("snapshot: keep is 1 to 1000".to_owned()));
+        }
         config.jwks.resolve(base, &config.snapshot.file).map_err(|what| invalid(format!("jwks: {what}")))?;
         let taken = config.manifests.as_ref().map(|_| config.sync.cluster_name.as_str());
         kube::config::prepare(&mut config.clusters, &config.sync, taken, base).map_err(invalid)?;
@@ -217,6 +240,14 @@ impl PolicyConfig {
 
 fn deny() -> Action {
     Action::Deny
+}
+
+fn keep() -> usize {
+    10
+}
+
+fn keep_megabytes() -> u64 {
+    64
 }
 
 fn plugin_name() -> String {

@@ -20,6 +20,7 @@ pub mod documents;
 pub mod external;
 pub mod gate;
 pub mod gate_writer;
+pub mod history;
 pub mod http;
 pub mod input;
 pub mod jwks;

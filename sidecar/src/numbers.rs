@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use crate::{
     consul::status::{Shared, Status},
-    jwks,
+    history, jwks,
 };
 
 /// Two periods of the look that a leader takes at the whole catalog, whatever happens.
@@ -32,6 +32,7 @@ struct All {
     errors: usize,
     warnings: usize,
     jwks: jwks::Numbers,
+    publishing: history::Numbers,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +103,11 @@ impl Numbers {
     /// How fetching the keys of JWT providers stands: set by who fetches, shown with the rest.
     pub fn jwks(&self) -> jwks::Numbers {
         self.lock().jwks.clone()
+    }
+
+    /// Which snapshot is in force: set by who publishes.
+    pub fn publishing(&self) -> history::Numbers {
+        self.lock().publishing.clone()
     }
 
     /// How Consul is kept in step with a cluster; `None` if it is not.
@@ -178,6 +184,7 @@ impl Collector for Numbers {
         out.counter("consul_failures", "Passes that failed", |it| it.failures)?;
         out.writes()?;
         out.ages()?;
+        all.publishing.encode(&mut out.encoder)?;
         all.jwks.encode(&mut out.encoder)
     }
 }

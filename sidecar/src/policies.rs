@@ -8,10 +8,11 @@ use portcullis_policy::{Policy, Severity};
 
 use crate::{
     config::Config,
+    history::{self, History, Published},
     jwks::{self, Jwks},
     limits::Names,
     policy,
-    publish::{self, PublishError},
+    publish::PublishError,
     watch::{Watch, look_again},
 };
 
@@ -25,15 +26,21 @@ pub struct Policies {
     names: Arc<Names>,
     /// Keys of JWT providers that are fetched.
     jwks: Jwks,
+    /// The snapshot, and those before it.
+    history: History,
+    /// Whether a person holds an older one in force.
+    pinned: bool,
 }
 
 // === impl Policies ===
 
 impl Policies {
-    /// Nothing is in force yet; `names` is told what limits are, `fetching` how fetching of keys stands.
-    pub fn new(config: Config, names: Arc<Names>, fetching: jwks::Numbers) -> Self {
+    /// Nothing is in force yet; `names` is told what limits are, `fetching` how fetching of keys stands, and
+    /// `publishing` what is in force.
+    pub fn new(config: Config, names: Arc<Names>, fetching: jwks::Numbers, publishing: history::Numbers) -> Self {
         let jwks = Jwks::new(&config.jwks, fetching);
-        Self { config, policy: None, said: Vec::new(), names, jwks }
+        let history = History::new(&config.snapshot, publishing);
+        Self { config, policy: None, said: Vec::new(), names, jwks, history, pinned: false }
     }
 
     /// Keeps the snapshot in step, for ever.
@@ -59,11 +66,15 @@ impl Policies {
             }
         };
         self.say(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
-        if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
+        let pinned = self.history.is_pinned();
+        if loaded.is_fatal() || (pinned == self.pinned && self.policy.as_ref() == Some(&loaded.policy)) {
             return Ok(());
         }
-        let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
-        tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        let published = self.history.publish(&loaded.policy)?;
+        self.pinned = published == Published::Held;
+        if let Published::As(generation) = published {
+            tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        }
         self.names.set(policy::limit_names(&loaded.policy));
         self.policy = Some(loaded.policy);
         Ok(())
