@@ -52,10 +52,7 @@ fn policy(issuer: &Issuer) -> Vec<(PathBuf, String)> {
     }}});
     let intentions = json!({"Kind": "service-intentions", "Name": "api", "JWT": {"Providers": [{"Name": "login"}]},
         "Sources": [{"Name": "web", "Action": "allow"}]});
-    vec![
-        ("policy/login.yaml".into(), provider.to_string()),
-        ("policy/api.yaml".into(), intentions.to_string()),
-    ]
+    vec![("policy/login.yaml".into(), provider.to_string()), ("policy/api.yaml".into(), intentions.to_string())]
 }
 
 /// The status that `web` gets with this token.

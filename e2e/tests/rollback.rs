@@ -58,10 +58,7 @@ async fn a_policy_that_was_wrong_is_taken_back_held_back_and_let_go() {
     // A new policy is held back, and the sidecar says so.
     fs::write(&policy, CLOSED.replace("web", "nobody")).unwrap();
     let log = || fs::read_to_string(world.layout.root().join("portcullis.log")).unwrap();
-    wait_for("the sidecar to say so", PATIENCE, async || {
-        log().contains("is another one and is not published")
-    })
-    .await;
+    wait_for("the sidecar to say so", PATIENCE, async || log().contains("is another one and is not published")).await;
     tokio::time::sleep(NOTICED).await;
     assert_eq!(ask(&web).await, 200);
     assert_eq!(run(&world, &["rollback", "12"]).0, 1);

@@ -4,6 +4,7 @@
 
 mod check;
 mod clusters;
+mod doctor;
 mod explain;
 mod export;
 mod key;
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Explain the verdict on one request
     Explain(Box<explain::Args>),
+    /// Look at the set-up as it runs, and say what is wrong and how to mend it
+    Doctor(doctor::Args),
     /// Print the gate's routers as a Traefik file
     Render(render::Args),
     /// Print what Consul holds for other tools
@@ -105,6 +108,7 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Export(command) => export::run(&command),
         Command::Key(command) => key::run(&command),

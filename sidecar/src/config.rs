@@ -55,6 +55,18 @@ pub struct Config {
     /// Services on machines without an agent (default: none).
     #[serde(default)]
     pub external: Option<ExternalConfig>,
+    /// What `portcullis doctor` looks at.
+    #[serde(default)]
+    pub doctor: DoctorConfig,
+}
+
+/// What `portcullis doctor` looks at beside the rest.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DoctorConfig {
+    /// Where Traefik's API is, like `http://127.0.0.1:8080` (default: it is not asked).
+    #[serde(default)]
+    pub traefik: Option<String>,
 }
 
 /// Where policy is read.

@@ -94,7 +94,8 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         None => {}
     }
     rest::check(facts, &mut findings);
-    findings.sort_by(|left, right| (left.severity, left.check, &left.at).cmp(&(right.severity, right.check, &right.at)));
+    findings
+        .sort_by(|left, right| (left.severity, left.check, &left.at).cmp(&(right.severity, right.check, &right.at)));
     findings.dedup();
     findings
 }

@@ -239,7 +239,9 @@ impl History {
             };
             match restored {
                 Ok(generation) => tracing::warn!(generation, "there was no snapshot; the pinned one is in force again"),
-                Err(error) => tracing::error!(%error, "there is no snapshot, and the pinned one cannot be put in force"),
+                Err(error) => {
+                    tracing::error!(%error, "there is no snapshot, and the pinned one cannot be put in force")
+                }
             }
         }
         let differs = !self.is_in_force(policy);
@@ -265,7 +267,8 @@ impl History {
     /// Waits for whoever publishes or rolls back at the moment, and makes the folder.
     fn lock(&self) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o640).open(self.folder.join(LOCK))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o640).open(self.folder.join(LOCK))?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     }

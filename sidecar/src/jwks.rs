@@ -46,6 +46,23 @@ pub struct Jwks {
     following: BTreeMap<String, Followed>,
 }
 
+/// Puts those key sets into a policy that a running sidecar has fetched and kept, as far as they hold: for commands that look once.
+pub fn kept(config: &JwksConfig, policy: &mut Policy) {
+    let (fetcher, cache) = (Fetcher::new(config), Cache::new(config));
+    for provider in &policy.providers {
+        let KeySource::Remote(remote) = &provider.keys else { continue };
+        if provider.broken || fetcher.may_ask(remote).is_err() {
+            continue;
+        }
+        if let Some((set, age)) = cache.read(&provider.name, &cache::source(remote))
+            && age <= cache.stale_for()
+            && provider::check(provider, &set).is_ok()
+        {
+            policy.key_sets.insert(provider.name.clone(), set);
+        }
+    }
+}
+
 /// A provider whose keys are fetched.
 struct Followed {
     remote: RemoteKeys,
@@ -86,7 +103,8 @@ impl Jwks {
                 problems.push(Problem { severity: Severity::Error, at, what, hint: hint.to_owned() });
             };
             if seen.len() >= MAX_PROVIDERS {
-                let what = format!("there are more than {MAX_PROVIDERS} remote providers; this one's keys are not fetched");
+                let what =
+                    format!("there are more than {MAX_PROVIDERS} remote providers; this one's keys are not fetched");
                 fault(what, "give its keys as Local");
                 continue;
             }

@@ -16,6 +16,7 @@
 pub mod cli;
 pub mod config;
 pub mod consul;
+pub mod doctor;
 pub mod documents;
 pub mod external;
 pub mod gate;

@@ -73,7 +73,11 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Outcome> {
     for kept in history.list()? {
         let whole = kept.bytes().and_then(|bytes| {
             let snapshot = Snapshot::open(bytes.as_slice()).map_err(|error| error.to_string())?;
-            snapshot.verify().and_then(|()| snapshot.counts()).map_err(|error| error.to_string()).map(|counts| (snapshot.created_ms(), counts))
+            snapshot
+                .verify()
+                .and_then(|()| snapshot.counts())
+                .map_err(|error| error.to_string())
+                .map(|counts| (snapshot.created_ms(), counts))
         });
         let counts = whole.as_ref().ok().map(|(_, counts)| *counts);
         lines.push(Line {
@@ -93,7 +97,11 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Outcome> {
         Pinned::No => {}
         Pinned::To(pin) => super::message(
             "note",
-            &format!("generation {} is pinned since {}; `portcullis rollback --unpin` ends it", pin.generation, time(pin.since_ms)),
+            &format!(
+                "generation {} is pinned since {}; `portcullis rollback --unpin` ends it",
+                pin.generation,
+                time(pin.since_ms)
+            ),
         ),
         Pinned::Unreadable => super::message("warning", "the pin cannot be read; it holds what is in force"),
     }
@@ -108,7 +116,11 @@ pub(super) fn list(args: &ListArgs) -> anyhow::Result<Outcome> {
 
 fn table(lines: &[Line]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{:<15} {:<24} {:>10} {:>10} {:>9} {:>8}", "GENERATION", "CREATED", "BYTES", "INTENTIONS", "PROVIDERS", "API KEYS")?;
+    writeln!(
+        out,
+        "{:<15} {:<24} {:>10} {:>10} {:>9} {:>8}",
+        "GENERATION", "CREATED", "BYTES", "INTENTIONS", "PROVIDERS", "API KEYS"
+    )?;
     for line in lines {
         let number = |number: Option<u32>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
         let mark = match line {
@@ -119,7 +131,11 @@ fn table(lines: &[Line]) -> io::Result<()> {
         };
         let created = line.created.as_deref().unwrap_or("?");
         let (intentions, providers, keys) = (number(line.intentions), number(line.providers), number(line.api_keys));
-        writeln!(out, "{:<15} {created:<24} {:>10} {intentions:>10} {providers:>9} {keys:>8}{mark}", line.generation, line.bytes)?;
+        writeln!(
+            out,
+            "{:<15} {created:<24} {:>10} {intentions:>10} {providers:>9} {keys:>8}{mark}",
+            line.generation, line.bytes
+        )?;
     }
     Ok(())
 }

@@ -108,21 +108,32 @@ impl<'a> Ways<'a> {
 
     /// Routers of the gate that Traefik does not use.
     fn faults(&self, guards: &[(&str, &Router)], findings: &mut Vec<Finding>) {
-        let of_gate: BTreeSet<String> = guards.iter().flat_map(|(name, router)| {
-            let parents = router.parent_refs.iter().map(|parent| qualified(parent, name));
-            parents.chain([(*name).to_owned()]).collect::<Vec<_>>()
-        }).collect();
+        let of_gate: BTreeSet<String> = guards
+            .iter()
+            .flat_map(|(name, router)| {
+                let parents = router.parent_refs.iter().map(|parent| qualified(parent, name));
+                parents.chain([(*name).to_owned()]).collect::<Vec<_>>()
+            })
+            .collect();
         for (name, router) in self.routers() {
             if router.error.is_empty() || !(of_gate.contains(name) || self.is_guarded(name, DEPTH)) {
                 continue;
             }
             let text = router.error.join("; ");
             let (check, hint) = if text.contains("plugin") {
-                ("plugin", "load the plugin in the static configuration (experimental.plugins), with mounts that exist; see Traefik's log")
+                (
+                    "plugin",
+                    "load the plugin in the static configuration (experimental.plugins), with mounts that exist; see Traefik's log",
+                )
             } else {
                 ("router", "see Traefik's log, and what the error names")
             };
-            findings.push(Finding::error(check, format!("router {name}"), format!("Traefik does not use it: {text}"), hint));
+            findings.push(Finding::error(
+                check,
+                format!("router {name}"),
+                format!("Traefik does not use it: {text}"),
+                hint,
+            ));
         }
         for (name, middleware) in &self.raw.middlewares {
             if middleware["plugin"].get(self.plugin).is_some() && middleware["status"] == "disabled" {
@@ -161,7 +172,9 @@ impl<'a> Ways<'a> {
         let Some((at, settings)) = self.plugin_at(name) else { return };
         let mode = settings["clientCertificate"].as_str().unwrap_or("off");
         let before = self.middlewares(name).into_iter().take(at);
-        let passes = before.into_iter().any(|it| matches!(&it["passTLSClientCert"]["pem"], Value::Bool(true)) || it["passTLSClientCert"]["pem"] == "true");
+        let passes = before.into_iter().any(|it| {
+            matches!(&it["passTLSClientCert"]["pem"], Value::Bool(true)) || it["passTLSClientCert"]["pem"] == "true"
+        });
         if mode != "off" && !passes {
             findings.push(Finding::error(
                 "client-certificate",
@@ -207,8 +220,10 @@ impl<'a> Ways<'a> {
             return;
         }
         let parents = router.parent_refs.iter().filter_map(|it| self.raw.routers.get_key_value(&qualified(it, name)));
-        let entries: Vec<(&str, &Router)> =
-            parents.map(|(name, router)| (name.as_str(), router)).chain(router.parent_refs.is_empty().then_some((name, router))).collect();
+        let entries: Vec<(&str, &Router)> = parents
+            .map(|(name, router)| (name.as_str(), router))
+            .chain(router.parent_refs.is_empty().then_some((name, router)))
+            .collect();
         let mut used: BTreeMap<String, &str> = BTreeMap::new();
         for (name, router) in entries {
             if let Some(tls) = &router.tls {

@@ -68,11 +68,21 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
     snapshot(&facts.snapshot, findings);
     if facts.problems.errors > 0 {
         let what = format!("it has {} errors: parts of it deny, or nothing new is published", facts.problems.errors);
-        findings.push(Finding::error("policy", "the policy", what, "`portcullis check` on the policy directory names them"));
+        findings.push(Finding::error(
+            "policy",
+            "the policy",
+            what,
+            "`portcullis check` on the policy directory names them",
+        ));
     }
     if facts.problems.warnings > 0 {
         let what = format!("it has {} warnings", facts.problems.warnings);
-        findings.push(Finding::warning("policy", "the policy", what, "`portcullis check` on the policy directory names them"));
+        findings.push(Finding::warning(
+            "policy",
+            "the policy",
+            what,
+            "`portcullis check` on the policy directory names them",
+        ));
     }
     for Clock { whose, ahead } in &facts.clocks {
         let at = format!("the clock of {whose}");
@@ -91,7 +101,12 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
             let hint = format!("add to its policy: {} (deploy/consul/policy.hcl)", right.rule);
             Finding::error("acl", right.rule.clone(), what, hint)
         })),
-        Some(Err(why)) => findings.push(Finding::error("consul", "Consul", why.clone(), "see the section consul of the configuration")),
+        Some(Err(why)) => findings.push(Finding::error(
+            "consul",
+            "Consul",
+            why.clone(),
+            "see the section consul of the configuration",
+        )),
         None => {}
     }
     for Changes { source, lines } in &facts.changes {
@@ -105,7 +120,12 @@ pub(super) fn check(facts: &Facts, findings: &mut Vec<Finding>) {
             }
             Err(why) => {
                 let what = format!("what is due there is not known: {why}");
-                findings.push(Finding::error("plan", format!("Consul, of {source}"), what, "see what the message names"));
+                findings.push(Finding::error(
+                    "plan",
+                    format!("Consul, of {source}"),
+                    what,
+                    "see what the message names",
+                ));
             }
         }
     }

@@ -8,10 +8,7 @@ use std::{
     },
 };
 
-use prometheus_client::{
-    encoding::DescriptorEncoder,
-    metrics::MetricType,
-};
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 
 /// The numbers, shared by who sets them and who shows them.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +41,16 @@ impl Numbers {
     pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let All { generation, pinned, held_back } = &*self.0;
         let numbers = [
-            ("snapshot_generation", "The generation that this sidecar published last", generation.load(Ordering::Relaxed)),
-            ("snapshot_pinned", "Whether a person holds an older snapshot in force", pinned.load(Ordering::Relaxed).into()),
+            (
+                "snapshot_generation",
+                "The generation that this sidecar published last",
+                generation.load(Ordering::Relaxed),
+            ),
+            (
+                "snapshot_pinned",
+                "Whether a person holds an older snapshot in force",
+                pinned.load(Ordering::Relaxed).into(),
+            ),
             (
                 "snapshot_held_back",
                 "Whether the policy that was read is another one than the pinned",

@@ -7,7 +7,8 @@ fn policy(names: &[&str]) -> Policy {
     let documents: Vec<_> = names
         .iter()
         .map(|name| {
-            let entry = json!({"Kind": "service-intentions", "Name": name, "Sources": [{"Name": "web", "Action": "allow"}]});
+            let entry =
+                json!({"Kind": "service-intentions", "Name": name, "Sources": [{"Name": "web", "Action": "allow"}]});
             ((*name).to_owned(), entry)
         })
         .collect();
@@ -105,7 +106,9 @@ fn a_broken_snapshot_is_not_gone_back_to_and_a_broken_pin_holds() {
     bytes[middle] ^= 0x40;
     fs::write(&path, bytes).unwrap();
     let before = fs::read(&history.file).unwrap();
-    assert!(matches!(history.roll_back(Some(first)), Err(HistoryError::Unusable { generation, .. }) if generation == first));
+    assert!(
+        matches!(history.roll_back(Some(first)), Err(HistoryError::Unusable { generation, .. }) if generation == first)
+    );
     assert_eq!((fs::read(&history.file).unwrap(), history.in_force()), (before, Some(second)));
     assert_eq!(history.pinned(), Pinned::No, "a rollback that failed holds nothing");
     fs::write(history.folder.join("pin"), "{").unwrap();

@@ -136,7 +136,7 @@ impl Following {
 }
 
 /// Whether this is a key set with a key that can be used, as the policy reads it.
-fn check(provider: &JwtProvider, set: &[u8]) -> Result<(), Fault> {
+pub(super) fn check(provider: &JwtProvider, set: &[u8]) -> Result<(), Fault> {
     let mut problems = Vec::new();
     jwt::compile(provider, Some(set), &mut problems);
     let fault = problems.into_iter().find(|problem| problem.severity >= Severity::Error);

@@ -130,7 +130,8 @@ async fn keys_that_are_too_old_let_nobody_in_and_say_so() {
     };
     keys.cache.write("okta", &cache::source(&remote), set("1").as_bytes());
     assert_eq!(given(&mut keys, uri), (Some(set("1")), 0));
-    let config = JwksConfig { stale_for_seconds: 0, cache: Some(folder.path().join("keys")), allow_http: true, ca_file: None };
+    let config =
+        JwksConfig { stale_for_seconds: 0, cache: Some(folder.path().join("keys")), allow_http: true, ca_file: None };
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(given(&mut Jwks::new(&config, Numbers::default()), uri), (None, 1));
 }
