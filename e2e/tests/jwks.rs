@@ -10,6 +10,7 @@ use portcullis_e2e::issuer::{Answers, Issuer};
 use portcullis_e2e::oracle::keys::{Key, elliptic};
 use portcullis_e2e::parts::Parts;
 use portcullis_e2e::ports;
+use portcullis_e2e::report::say;
 use portcullis_e2e::sidecar::Sidecar;
 use portcullis_e2e::synced::wait_for;
 use portcullis_e2e::world::{Backends, Setup, World};
@@ -94,7 +95,7 @@ async fn keys_of_an_issuer_are_followed_and_its_faults_change_no_verdict() {
         ask(&web, &by_second).await == 200
     })
     .await;
-    println!("a new key is accepted after {took:?}");
+    say(&format!("a new key is accepted after {took:?}"));
     // Every instance of the guest looks for itself.
     tokio::time::sleep(NOTICED).await;
     issuer.answer(Answers::With(set(&[&second])));

@@ -20,6 +20,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use portcullis_authoring::compile;
@@ -41,6 +43,9 @@ pub use self::{
 };
 
 const LOCK: &str = "lock";
+/// How long somebody else may have the lock: writing a snapshot takes far less.
+const PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
 
 /// The snapshot in force and those before it.
 pub struct History {
@@ -134,8 +139,13 @@ impl History {
     /// Puts a policy in force and keeps what it was compiled to, unless there is a pin. What cannot be kept is said once and
     /// stops nothing.
     pub fn publish(&mut self, policy: &Policy) -> Result<Published, PublishError> {
-        // Without a folder there is no pin either.
-        let lock = self.lock();
+        // Without a folder there is no pin either, and nobody who could roll back.
+        let lock = match self.lock() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(PublishError::new(&self.folder.join(LOCK), error));
+            }
+            lock => lock,
+        };
         let pinned = self.pinned();
         if pinned != Pinned::No {
             self.held(policy, &pinned);
@@ -240,7 +250,7 @@ impl History {
             match restored {
                 Ok(generation) => tracing::warn!(generation, "there was no snapshot; the pinned one is in force again"),
                 Err(error) => {
-                    tracing::error!(%error, "there is no snapshot, and the pinned one cannot be put in force")
+                    tracing::error!(%error, "there is no snapshot, and the pinned one cannot be put in force");
                 }
             }
         }
@@ -264,13 +274,18 @@ impl History {
         compile(policy, snapshot.generation(), snapshot.created_ms()).0 == bytes
     }
 
-    /// Waits for whoever publishes or rolls back at the moment, and makes the folder.
+    /// Waits, but not for ever, for whoever publishes or rolls back at the moment; makes the folder.
     fn lock(&self) -> io::Result<File> {
         fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o640).open(self.folder.join(LOCK))?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
+        let start = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(error) if error == rustix::io::Errno::WOULDBLOCK && start.elapsed() < PATIENCE => sleep(POLL),
+                locked => return locked.map(|()| file).map_err(io::Error::from),
+            }
+        }
     }
 
     fn say_broken(&mut self, error: Option<io::Error>) {

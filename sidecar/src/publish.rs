@@ -22,6 +22,15 @@ pub struct PublishError {
     source: io::Error,
 }
 
+// === impl PublishError ===
+
+impl PublishError {
+    /// What could not be written, and why.
+    pub(crate) fn new(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_owned(), source }
+    }
+}
+
 /// Compiles a policy and puts it in force. Returns the new generation.
 pub fn snapshot(path: &Path, policy: &Policy) -> Result<u64, PublishError> {
     let now_ms = now_ms();
@@ -71,7 +80,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Publis
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(|source| PublishError { path: path.to_owned(), source })
+    write().map_err(|source| PublishError::new(path, source))
 }
 
 #[cfg(test)]

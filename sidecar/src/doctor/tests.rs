@@ -115,7 +115,7 @@ fn each_fault_in_traefik_is_found_and_nothing_else() {
             raw["routers"]["web-root@file"]["tls"]["options"] = json!("lax");
         }),
         ("tls-options", "TLS options default (router web-root@file)", |raw| {
-            raw["routers"]["web-root@file"]["tls"] = json!({})
+            raw["routers"]["web-root@file"]["tls"] = json!({});
         }),
     ];
     for (check, at, change) in cases {

@@ -1,3 +1,5 @@
+//! Keeping, going back and holding, on files.
+
 use portcullis_policy::PolicySettings;
 use serde_json::json;
 
@@ -125,4 +127,16 @@ fn the_same_policy_reissued_is_what_compiling_it_would_have_given() {
     assert_eq!(snapshot.reissue(7, 8).unwrap(), compile(&policy, 7, 8).0);
     let counts = snapshot.counts().unwrap();
     assert_eq!((counts.intentions, counts.providers), (3, 0));
+}
+
+#[test]
+fn whoever_holds_the_lock_for_ever_stops_nothing_but_publishing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = history(folder.path(), 3);
+    let first = published(&mut history, &["a"]);
+    let lock = history.lock().unwrap();
+    assert!(history.publish(&policy(&["b"])).is_err());
+    assert_eq!(history.in_force(), Some(first));
+    drop(lock);
+    published(&mut history, &["b"]);
 }

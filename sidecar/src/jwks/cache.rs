@@ -196,7 +196,7 @@ mod tests {
         let file = cache.file("../okta");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        for bad in [&b""[..], b"{", &[b' '; 2 << 20]] {
+        for bad in [Vec::new(), b"{".to_vec(), vec![b' '; 2 << 20]] {
             fs::write(&file, bad).unwrap();
             assert!(cache.read("../okta", "a").is_none());
         }

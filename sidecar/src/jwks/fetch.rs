@@ -133,7 +133,8 @@ impl Fetcher {
         let url = self.address(remote)?;
         let client = self.client(remote)?;
         let all = async {
-            let response = client.get(url).header(ACCEPT, "application/json").send().await.map_err(connection)?;
+            let response =
+                client.get(url).header(ACCEPT, "application/json").send().await.map_err(|it| connection(&it))?;
             match response.status() {
                 StatusCode::OK => read(response).await,
                 status if status.is_redirection() => Err(Fault::Redirected),
@@ -205,7 +206,7 @@ async fn read(mut response: Response) -> Result<Fetched, Fault> {
     let values = response.headers().get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let max_age = schedule::max_age(values);
     let mut set = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(connection)? {
+    while let Some(chunk) = response.chunk().await.map_err(|it| connection(&it))? {
         if set.len() + chunk.len() > MAX_ANSWER {
             return Err(Fault::TooLarge);
         }
@@ -214,8 +215,8 @@ async fn read(mut response: Response) -> Result<Fetched, Fault> {
     Ok(Fetched { set, max_age })
 }
 
-fn connection(error: reqwest::Error) -> Fault {
-    if error.is_timeout() { Fault::TimedOut } else { Fault::Connection(reason(&error)) }
+fn connection(error: &reqwest::Error) -> Fault {
+    if error.is_timeout() { Fault::TimedOut } else { Fault::Connection(reason(error)) }
 }
 
 /// The innermost reason: reqwest's own text names the whole address.

@@ -18,6 +18,9 @@ use super::{
 /// A moment more, so that what is too old by then is.
 const MOMENT: Duration = Duration::from_millis(50);
 
+/// Failures in a row that are worth no alarm, whatever `NumRetries` says.
+const MOST_SILENT: u64 = 10;
+
 /// Fetches the keys of one provider, again and again.
 pub(super) struct Following {
     provider: JwtProvider,
@@ -98,7 +101,7 @@ impl Following {
     /// Says once that fetching fails, after the retries that the provider has.
     fn say(&mut self, fault: &Fault) {
         let provider = self.provider.name.as_str();
-        if self.said || u64::from(self.failures) <= self.retry().retries {
+        if self.said || u64::from(self.failures) <= self.retry().retries.min(MOST_SILENT) {
             tracing::debug!(provider, error = %fault, "the keys of a JWT provider could not be fetched");
             return;
         }

@@ -39,8 +39,8 @@ async fn server() -> (watch::Sender<Option<String>>, u16) {
     (answer, port)
 }
 
-fn ok(body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 fn policy(uri: &str) -> Policy {
@@ -84,10 +84,10 @@ async fn keys_are_fetched_rotated_and_kept_through_every_fault_and_a_restart() {
     let mut keys = jwks(folder.path());
     assert_eq!(given(&mut keys, &uri), (None, 0));
     failed(&keys, 1).await;
-    answer.send_replace(ok(&set("1")));
+    answer.send_replace(Some(ok(&set("1"))));
     woken(&keys).await;
     assert_eq!(given(&mut keys, &uri), (Some(set("1")), 0));
-    answer.send_replace(ok(&set("2")));
+    answer.send_replace(Some(ok(&set("2"))));
     woken(&keys).await;
     assert_eq!(given(&mut keys, &uri), (Some(set("2")), 0));
     let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://localhost:{port}/jwks\r\nContent-Length: 0\r\n\r\n");
@@ -95,8 +95,8 @@ async fn keys_are_fetched_rotated_and_kept_through_every_fault_and_a_restart() {
     for bad in [
         None,
         Some("garbage".to_owned()),
-        ok("{\"keys\": []}"),
-        ok("<html>"),
+        Some(ok("{\"keys\": []}")),
+        Some(ok("<html>")),
         Some(moved),
         Some(huge),
         Some("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_owned()),
@@ -110,7 +110,7 @@ async fn keys_are_fetched_rotated_and_kept_through_every_fault_and_a_restart() {
     keys = jwks(folder.path());
     assert_eq!(given(&mut keys, &uri), (Some(set("2")), 0));
     assert_eq!(given(&mut keys, &format!("{uri}2")), (None, 0), "keys of another address");
-    answer.send_replace(ok(&set("3")));
+    answer.send_replace(Some(ok(&set("3"))));
     woken(&keys).await;
     assert_eq!(given(&mut keys, &format!("{uri}2")), (Some(set("3")), 0));
     // A provider that is gone is not asked any more.
