@@ -18,7 +18,7 @@ mod pin;
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -151,7 +151,14 @@ impl History {
             self.held(policy, &pinned);
             return Ok(Published::Held);
         }
-        let generation = publish::snapshot(&self.file, policy)?;
+        let generation = match publish::snapshot(&self.file, policy) {
+            // What was in force must not keep out what is to be.
+            Err(error) if error.is_full() && kept::prune(&self.folder, 1, 0).is_ok() => {
+                tracing::warn!(%error, "there is no room for a snapshot; those that were kept are removed");
+                publish::snapshot(&self.file, policy)?
+            }
+            published => published?,
+        };
         self.numbers.set_published(generation);
         let kept = lock.and_then(|lock| {
             let kept = kept::keep(&self.folder, &self.file, generation, !self.has_published);
@@ -276,7 +283,7 @@ impl History {
 
     /// Waits, but not for ever, for whoever publishes or rolls back at the moment; makes the folder.
     fn lock(&self) -> io::Result<File> {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(&self.folder)?;
+        publish::folder(&self.folder, 0o750)?;
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).mode(0o640).open(self.folder.join(LOCK))?;
         let start = Instant::now();

@@ -106,41 +106,36 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Routers of the gate that Traefik does not use.
+    /// What of the gate Traefik does not use. One cause is one finding: without its plugin no router of the gate is in use, and without
+    /// the gate none of its roots.
     fn faults(&self, guards: &[(&str, &Router)], findings: &mut Vec<Finding>) {
-        let of_gate: BTreeSet<String> = guards
-            .iter()
-            .flat_map(|(name, router)| {
-                let parents = router.parent_refs.iter().map(|parent| qualified(parent, name));
-                parents.chain([(*name).to_owned()]).collect::<Vec<_>>()
-            })
-            .collect();
-        for (name, router) in self.routers() {
-            if router.error.is_empty() || !(of_gate.contains(name) || self.is_guarded(name, DEPTH)) {
+        let hint = "load the plugin in the static configuration (experimental.plugins), with mounts that exist; see Traefik's log";
+        let before = findings.len();
+        for (name, middleware) in &self.raw.middlewares {
+            if middleware["plugin"].get(self.plugin).is_some() && middleware["status"] == "disabled" {
+                let errors = middleware["error"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                let text = format!("Traefik cannot make it: {}", errors.collect::<Vec<_>>().join("; "));
+                findings.push(Finding::error("plugin", format!("middleware {name}"), text, hint));
+            }
+        }
+        if findings.len() > before {
+            return;
+        }
+        let is_faulty = guards.iter().any(|(_, router)| !router.error.is_empty());
+        let roots = guards.iter().flat_map(|(name, router)| router.parent_refs.iter().map(|it| qualified(it, name)));
+        let roots: BTreeSet<String> = roots.collect();
+        for (name, router) in self.routers().filter(|(_, router)| !router.error.is_empty()) {
+            if !self.is_guarded(name, DEPTH) && (is_faulty || !roots.contains(name)) {
                 continue;
             }
             let text = router.error.join("; ");
             let (check, hint) = if text.contains("plugin") {
-                (
-                    "plugin",
-                    "load the plugin in the static configuration (experimental.plugins), with mounts that exist; see Traefik's log",
-                )
+                ("plugin", hint)
             } else {
                 ("router", "see Traefik's log, and what the error names")
             };
-            findings.push(Finding::error(
-                check,
-                format!("router {name}"),
-                format!("Traefik does not use it: {text}"),
-                hint,
-            ));
-        }
-        for (name, middleware) in &self.raw.middlewares {
-            if middleware["plugin"].get(self.plugin).is_some() && middleware["status"] == "disabled" {
-                let text = format!("Traefik cannot make it: {}", middleware["error"]);
-                let hint = "load the plugin in the static configuration (experimental.plugins); see Traefik's log";
-                findings.push(Finding::error("plugin", format!("middleware {name}"), text, hint));
-            }
+            let what = format!("Traefik does not use it: {text}");
+            findings.push(Finding::error(check, format!("router {name}"), what, hint));
         }
     }
 

@@ -68,7 +68,7 @@ fn a_healthy_set_up_has_no_findings() {
 #[test]
 fn each_fault_in_traefik_is_found_and_nothing_else() {
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, Change); 14] = [
+    let cases: [(&str, &str, Change); 15] = [
         ("unguarded-router", "router web@consulcatalog", |raw| {
             raw["routers"]["web@consulcatalog"] = json!({"service": "web", "rule": "Host(`web`)", "status": "enabled"});
             raw["services"]["web@consulcatalog"] =
@@ -107,6 +107,14 @@ fn each_fault_in_traefik_is_found_and_nothing_else() {
         }),
         ("plugin", "router gate@file", |raw| {
             raw["routers"]["gate@file"]["error"] = json!(["plugin: unknown plugin type: portcullis"]);
+        }),
+        // As Traefik 3.7.15 says it.
+        ("plugin", "middleware portcullis@file", |raw| {
+            let error = json!(["plugin: unknown plugin type: portcullis"]);
+            raw["middlewares"]["portcullis@file"]["error"] = error.clone();
+            raw["middlewares"]["portcullis@file"]["status"] = json!("disabled");
+            raw["routers"]["gate@file"]["error"] = error;
+            raw["routers"]["web-root@file"]["error"] = json!(["building child routers muxer: no child routers"]);
         }),
         ("router", "router web-leaf@file", |raw| {
             raw["routers"]["web-leaf@file"]["error"] = json!(["the service \"web@file\" does not exist"]);
