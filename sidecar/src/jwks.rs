@@ -119,8 +119,9 @@ impl Jwks {
                     policy.key_sets.insert(provider.name.clone(), set);
                 }
                 Ok(None) => {}
-                Err(age) => fault(
-                    format!("the last good keys are {} s old; no token of the provider passes", age.as_secs()),
+                // Without the age itself: what is said again and again is said once as long as it is the same.
+                Err(_) => fault(
+                    "the last good keys are too old; no token of the provider passes".to_owned(),
                     "see in the log why they cannot be fetched; jwks.staleForSeconds says how old they may be",
                 ),
             }
