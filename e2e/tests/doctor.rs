@@ -85,6 +85,8 @@ async fn a_healthy_set_up_has_no_findings_and_each_fault_is_found() {
     })
     .await;
     fs::write(&options, own_options).unwrap();
+    // Traefik may have read the half of it, in which its API is.
+    wait_for("health again", PATIENCE, async || doctor(&world, &api, configuration) == (0, Vec::new())).await;
 
     // What the sidecar no longer does.
     world.sidecar = None;
