@@ -21,6 +21,7 @@ pub mod client;
 pub mod dns;
 pub mod echo;
 pub mod guarded;
+pub mod issuer;
 pub mod kubernetes;
 pub mod limits;
 pub mod load;

@@ -171,6 +171,11 @@ impl Traefik {
         self.lenient
     }
 
+    /// The address of its API.
+    pub fn api(&self) -> String {
+        format!("http://{}", self.internal)
+    }
+
     /// Traefik's own log, JSON lines.
     pub fn log(&self) -> Result<Vec<Value>> {
         Ok(json_lines(&self.process.log()?))

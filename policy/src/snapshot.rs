@@ -14,10 +14,12 @@
 pub mod layout;
 mod recent;
 pub mod record;
+mod reissue;
 mod write;
 
 pub use self::{
     layout::{HEADER_LEN, peek},
+    reissue::Counts,
     write::{NotAdded, Writer},
 };
 

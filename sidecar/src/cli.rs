@@ -4,6 +4,7 @@
 
 mod check;
 mod clusters;
+mod doctor;
 mod explain;
 mod export;
 mod key;
@@ -11,6 +12,7 @@ mod limits;
 mod plan;
 mod policy_source;
 mod render;
+mod snapshots;
 mod start;
 mod test;
 
@@ -44,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Explain the verdict on one request
     Explain(Box<explain::Args>),
+    /// Look at the set-up as it runs, and say what is wrong and how to mend it
+    Doctor(doctor::Args),
     /// Print the gate's routers as a Traefik file
     Render(render::Args),
     /// Print what Consul holds for other tools
@@ -52,6 +56,10 @@ enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// List the snapshots that were in force and are kept
+    Snapshots(snapshots::ListArgs),
+    /// Put an older snapshot in force, and hold it there
+    Rollback(snapshots::RollbackArgs),
     /// Show how limits stand on this host
     #[command(subcommand)]
     Limits(limits::Command),
@@ -100,9 +108,12 @@ fn dispatch(command: Command) -> anyhow::Result<Outcome> {
         Command::Check(args) => check::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Render(args) => render::run(&args),
         Command::Export(command) => export::run(&command),
         Command::Key(command) => key::run(&command),
+        Command::Snapshots(args) => snapshots::list(&args),
+        Command::Rollback(args) => snapshots::roll_back(&args),
         Command::Limits(command) => limits::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -10,6 +10,8 @@ use crate::{
     consul::{CatalogConfig, ConsulConfig},
     external::ExternalConfig,
     gate::kv::GateKv,
+    history,
+    jwks::config::JwksConfig,
     kube::{self, ClusterConfig},
     sources::{self, SourceError, SourceErrors},
     sync::SyncOptions,
@@ -28,6 +30,9 @@ pub struct Config {
     pub clusters: Vec<ClusterConfig>,
     /// Who may call whom.
     pub policy: PolicyConfig,
+    /// How the keys of JWT providers are fetched.
+    #[serde(default)]
+    pub jwks: JwksConfig,
     /// Where the compiled policy goes.
     pub snapshot: SnapshotConfig,
     /// The routers that guard the services.
@@ -50,6 +55,18 @@ pub struct Config {
     /// Services on machines without an agent (default: none).
     #[serde(default)]
     pub external: Option<ExternalConfig>,
+    /// What `portcullis doctor` looks at.
+    #[serde(default)]
+    pub doctor: DoctorConfig,
+}
+
+/// What `portcullis doctor` looks at beside the rest.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DoctorConfig {
+    /// Where Traefik's API is, like `http://127.0.0.1:8080` (default: it is not asked).
+    #[serde(default)]
+    pub traefik: Option<String>,
 }
 
 /// Where policy is read.
@@ -72,6 +89,22 @@ pub struct PolicyConfig {
 pub struct SnapshotConfig {
     /// The file. Its directory is what Traefik mounts into the plugin, read-only; a tmpfs is a good place.
     pub file: PathBuf,
+    /// How many past snapshots are kept for `portcullis rollback`, the one in force included (default: 10).
+    #[serde(default = "keep")]
+    pub keep: usize,
+    /// How many megabytes they may have together (default: 64). The newest is kept in any case.
+    #[serde(default = "keep_megabytes")]
+    pub keep_megabytes: u64,
+    /// The folder that they are kept in (default: `.history` beside the file).
+    #[serde(default)]
+    pub history: Option<PathBuf>,
+}
+
+impl SnapshotConfig {
+    /// The folder of past snapshots.
+    pub(crate) fn history_folder(&self) -> PathBuf {
+        self.history.clone().unwrap_or_else(|| history::beside(&self.file))
+    }
 }
 
 /// How the gate's routers are written (design §2).
@@ -153,6 +186,13 @@ impl Config {
         for place in places.into_iter().chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
+        if let Some(history) = &mut config.snapshot.history {
+            *history = base.join(&*history);
+        }
+        if !(1..=1000).contains(&config.snapshot.keep) {
+            return Err(invalid("snapshot: keep is 1 to 1000".to_owned()));
+        }
+        config.jwks.resolve(base, &config.snapshot.file).map_err(|what| invalid(format!("jwks: {what}")))?;
         let taken = config.manifests.as_ref().map(|_| config.sync.cluster_name.as_str());
         kube::config::prepare(&mut config.clusters, &config.sync, taken, base).map_err(invalid)?;
         if config.manifests.is_none() && config.clusters.is_empty() {
@@ -212,6 +252,14 @@ impl PolicyConfig {
 
 fn deny() -> Action {
     Action::Deny
+}
+
+fn keep() -> usize {
+    10
+}
+
+fn keep_megabytes() -> u64 {
+    64
 }
 
 fn plugin_name() -> String {

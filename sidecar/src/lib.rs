@@ -6,6 +6,7 @@
 //!  what others registered ─► consul::catalog ─┐        ▲
 //!  external services ─► external ─────────────┴─► others, joined by sync::foreign
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
+//!  JWT issuers ──► jwks ──► key sets, as if they were in the policy dir
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
@@ -15,12 +16,15 @@
 pub mod cli;
 pub mod config;
 pub mod consul;
+pub mod doctor;
 pub mod documents;
 pub mod external;
 pub mod gate;
 pub mod gate_writer;
+pub mod history;
 pub mod http;
 pub mod input;
+pub mod jwks;
 pub mod kube;
 pub mod limits;
 pub mod numbers;

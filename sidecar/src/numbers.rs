@@ -14,7 +14,10 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::consul::status::{Shared, Status};
+use crate::{
+    consul::status::{Shared, Status},
+    history, jwks,
+};
 
 /// Two periods of the look that a leader takes at the whole catalog, whatever happens.
 const STALE: Duration = Duration::from_secs(600);
@@ -28,6 +31,8 @@ struct All {
     clusters: BTreeMap<String, Cluster>,
     errors: usize,
     warnings: usize,
+    jwks: jwks::Numbers,
+    publishing: history::Numbers,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +98,16 @@ impl Numbers {
     pub fn set_notes(&self, errors: usize, warnings: usize) {
         let mut all = self.lock();
         (all.errors, all.warnings) = (errors, warnings);
+    }
+
+    /// How fetching the keys of JWT providers stands: set by who fetches, shown with the rest.
+    pub fn jwks(&self) -> jwks::Numbers {
+        self.lock().jwks.clone()
+    }
+
+    /// Which snapshot is in force: set by who publishes.
+    pub fn publishing(&self) -> history::Numbers {
+        self.lock().publishing.clone()
     }
 
     /// How Consul is kept in step with a cluster; `None` if it is not.
@@ -168,7 +183,9 @@ impl Collector for Numbers {
         out.counter("consul_transactions", "Transactions that Consul took", |it| it.transactions)?;
         out.counter("consul_failures", "Passes that failed", |it| it.failures)?;
         out.writes()?;
-        out.ages()
+        out.ages()?;
+        all.publishing.encode(&mut out.encoder)?;
+        all.jwks.encode(&mut out.encoder)
     }
 }
 

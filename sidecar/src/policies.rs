@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use portcullis_policy::{Policy, Severity};
-use tokio::sync::Notify;
 
 use crate::{
     config::Config,
+    history::{self, History, Published},
+    jwks::{self, Jwks},
     limits::Names,
     policy,
-    publish::{self, PublishError},
+    publish::PublishError,
     watch::{Watch, look_again},
 };
 
@@ -23,19 +24,28 @@ pub struct Policies {
     said: Vec<String>,
     /// What the limits in force are called, for the metrics.
     names: Arc<Names>,
+    /// Keys of JWT providers that are fetched.
+    jwks: Jwks,
+    /// The snapshot, and those before it.
+    history: History,
+    /// Whether a person holds an older one in force.
+    pinned: bool,
 }
 
 // === impl Policies ===
 
 impl Policies {
-    /// Nothing is in force yet; `names` is told what limits are.
-    pub fn new(config: Config, names: Arc<Names>) -> Self {
-        Self { config, policy: None, said: Vec::new(), names }
+    /// Nothing is in force yet; `names` is told what limits are, `fetching` how fetching of keys stands, and
+    /// `publishing` what is in force.
+    pub fn new(config: Config, names: Arc<Names>, fetching: jwks::Numbers, publishing: history::Numbers) -> Self {
+        let jwks = Jwks::new(&config.jwks, fetching);
+        let history = History::new(&config.snapshot, publishing);
+        Self { config, policy: None, said: Vec::new(), names, jwks, history, pinned: false }
     }
 
     /// Keeps the snapshot in step, for ever.
     pub async fn follow(mut self) {
-        let wake = Arc::new(Notify::new());
+        let wake = self.jwks.wake();
         let mut watches = [Watch::start(&self.config.policy.directory, &wake)];
         loop {
             if let Err(error) = self.publish() {
@@ -46,7 +56,9 @@ impl Policies {
     }
 
     fn publish(&mut self) -> Result<(), PublishError> {
-        let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
+        let (directory, settings) = (&self.config.policy.directory, self.config.policy.settings());
+        let mut keys = |policy: &mut Policy, problems: &mut Vec<_>| self.jwks.fill(policy, problems);
+        let loaded = match policy::load_with(directory, settings, &mut keys) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.say(vec![(Severity::Fatal, error.to_string())]);
@@ -54,11 +66,15 @@ impl Policies {
             }
         };
         self.say(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
-        if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
+        let pinned = self.history.is_pinned();
+        if loaded.is_fatal() || (pinned == self.pinned && self.policy.as_ref() == Some(&loaded.policy)) {
             return Ok(());
         }
-        let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
-        tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        let published = self.history.publish(&loaded.policy)?;
+        self.pinned = published == Published::Held;
+        if let Published::As(generation) = published {
+            tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
+        }
         self.names.set(policy::limit_names(&loaded.policy));
         self.policy = Some(loaded.policy);
         Ok(())

@@ -20,13 +20,31 @@ pub struct Loaded {
 
 /// Reads every document below a path.
 pub fn load(path: &Path, settings: PolicySettings) -> Result<Loaded, SourceErrors> {
-    Ok(from_documents(&documents::read(path)?, settings))
+    load_with(path, settings, &mut |_, _| {})
+}
+
+/// The same with more key sets: `keys` puts those into the policy that are not in files, and says what is wrong with them.
+pub fn load_with(
+    path: &Path,
+    settings: PolicySettings,
+    keys: &mut dyn FnMut(&mut Policy, &mut Vec<Problem>),
+) -> Result<Loaded, SourceErrors> {
+    Ok(from_documents_with(&documents::read(path)?, settings, keys))
 }
 
 /// Reads documents that are there already.
 pub fn from_documents(documents: &[documents::Document], settings: PolicySettings) -> Loaded {
+    from_documents_with(documents, settings, &mut |_, _| {})
+}
+
+fn from_documents_with(
+    documents: &[documents::Document],
+    settings: PolicySettings,
+    keys: &mut dyn FnMut(&mut Policy, &mut Vec<Problem>),
+) -> Loaded {
     let (mut policy, mut problems) = read::entries(documents, settings);
     key_files::read(&mut policy, &mut problems);
+    keys(&mut policy, &mut problems);
     // Compiled once for its problems only; the bytes need a generation, which is the publisher's.
     problems.extend(compile(&policy, 0, 0).1);
     problems.sort_by(|left, right| right.severity.cmp(&left.severity).then_with(|| left.at.cmp(&right.at)));

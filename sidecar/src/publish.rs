@@ -3,13 +3,16 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use portcullis_authoring::compile;
 use portcullis_policy::{HEADER_LEN, Policy, peek};
+
+/// API key hashes are in a snapshot: for the group that the sidecar and Traefik share, not for everyone.
+pub(crate) const SNAPSHOT_MODE: u32 = 0o640;
 
 /// A file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +22,33 @@ pub struct PublishError {
     source: io::Error,
 }
 
+// === impl PublishError ===
+
+impl PublishError {
+    /// What could not be written, and why.
+    pub(crate) fn new(path: &Path, source: io::Error) -> Self {
+        Self { path: path.to_owned(), source }
+    }
+
+    /// Whether there is no room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// Compiles a policy and puts it in force. Returns the new generation.
 pub fn snapshot(path: &Path, policy: &Policy) -> Result<u64, PublishError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = now_ms();
     let generation = next_generation(path, now_ms);
     let (bytes, _) = compile(policy, generation, now_ms);
-    // API key hashes are in it: for the group that the sidecar and Traefik share, not for everyone.
-    replace(path, &bytes, 0o640)?;
+    replace(path, &bytes, SNAPSHOT_MODE)?;
     Ok(generation)
+}
+
+/// The time, in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Replaces a file's content in one step. Does nothing when the content is the same already.
@@ -40,16 +61,30 @@ pub fn text(path: &Path, content: &str) -> Result<bool, PublishError> {
 }
 
 /// A number above the present file's, and above all that were given before a wiped tmpfs: the time is the floor.
-fn next_generation(path: &Path, now_ms: u64) -> u64 {
-    let present = || {
-        let mut header = [0; HEADER_LEN];
-        File::open(path).ok()?.read_exact(&mut header).ok()?;
-        peek(&header).ok()
-    };
-    present().map_or(now_ms, |present| now_ms.max(present.saturating_add(1)))
+pub(crate) fn next_generation(path: &Path, now_ms: u64) -> u64 {
+    present_generation(path).map_or(now_ms, |present| now_ms.max(present.saturating_add(1)))
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
+/// The generation of the file that is there, if it is a snapshot.
+pub(crate) fn present_generation(path: &Path) -> Option<u64> {
+    let mut header = [0; HEADER_LEN];
+    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    peek(&header).ok()
+}
+
+/// Makes a folder of our own where it is missing, with this mode; those above it are made as usual.
+pub(crate) fn folder(path: &Path, mode: u32) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Replaces a file in one step, with this mode.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     let write = || {
         let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(directory)?;
@@ -61,7 +96,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(|source| PublishError { path: path.to_owned(), source })
+    write().map_err(|source| PublishError::new(path, source))
 }
 
 #[cfg(test)]

@@ -30,6 +30,16 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Nothing yet, of keys with these shapes.
+    pub(super) fn with(shapes: Shapes) -> Self {
+        Self { records: BTreeMap::new(), shapes }
+    }
+
+    /// Takes a record over from another snapshot.
+    pub(super) fn put_record(&mut self, key: &[u8], payload: &[u8]) {
+        self.records.insert(key.to_vec(), payload.to_vec());
+    }
+
     /// Adds one record with a key of its own.
     pub fn add<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), NotAdded> {
         if self.records.contains_key(&key.encode()) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
@@ -59,6 +59,24 @@ pub enum TxnError {
     Refused(String),
     /// It may or may not have been applied: read again.
     Failed(ConsulError),
+}
+
+/// A right that is asked for: of `Resource`, the `Access` to `Segment`, in the words of ACL rules.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Asked {
+    /// `node`, `service`, `key`, `session` …
+    pub resource: &'static str,
+    /// `read` or `write`.
+    pub access: &'static str,
+    /// The name.
+    pub segment: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Allowed {
+    allow: bool,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +152,21 @@ impl Client {
         let request = self.request(Method::PUT, path)?.query(query).body(body).timeout(PATIENCE);
         let response = request.send().await.map_err(|error| ConsulError::connection(path, &error))?;
         decode(path, response).await
+    }
+
+    /// Which of these the token allows, in their order, and the `Date` of Consul's clock. Where ACLs are off, all are. The call is the one
+    /// by which Consul's own pages know what to show; it changes nothing.
+    pub async fn authorize(&self, asked: &[Asked]) -> Result<(Vec<bool>, Option<String>), ConsulError> {
+        const AT: &str = "/v1/internal/acl/authorize";
+        let request = self.request(Method::POST, AT)?.json(asked).timeout(PATIENCE);
+        let response = request.send().await.map_err(|error| ConsulError::connection(AT, &error))?;
+        let date = header(response.headers(), "Date").map(str::to_owned);
+        let given: Option<Vec<Allowed>> = decode(AT, response).await?;
+        let given: Vec<bool> = given.unwrap_or_default().into_iter().map(|it| it.allow).collect();
+        if given.len() == asked.len() {
+            return Ok((given, date));
+        }
+        Err(ConsulError::garbage(AT, format!("{} answers to {} questions", given.len(), asked.len())))
     }
 
     /// Applies operations together, if the fence still holds. Returns the Raft index, 0 if Consul names none.
