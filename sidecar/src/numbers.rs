@@ -14,7 +14,10 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
-use crate::consul::status::{Shared, Status};
+use crate::{
+    consul::status::{Shared, Status},
+    imports,
+};
 
 /// Two periods of the look that a leader takes at the whole catalog, whatever happens.
 const STALE: Duration = Duration::from_secs(600);
@@ -26,6 +29,7 @@ pub struct Numbers(Arc<Mutex<All>>);
 #[derive(Debug, Default)]
 struct All {
     clusters: BTreeMap<String, Cluster>,
+    imports: imports::Numbers,
     errors: usize,
     warnings: usize,
 }
@@ -89,6 +93,11 @@ impl Numbers {
         }
     }
 
+    /// How what is imported from Consul stands, for who does it.
+    pub fn imports(&self) -> imports::Numbers {
+        self.lock().imports.clone()
+    }
+
     /// How much there is to be said about authored input and sources.
     pub fn set_notes(&self, errors: usize, warnings: usize) {
         let mut all = self.lock();
@@ -149,8 +158,9 @@ impl Cluster {
 // === impl Collector ===
 
 impl Collector for Numbers {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.lock();
+        all.imports.encode(&mut encoder)?;
         let mut out = Out { encoder, clusters: &all.clusters };
         out.states()?;
         out.gauge("sync_source_up", "Whether the source was read whole and can be read", |it| {
