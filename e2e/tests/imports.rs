@@ -22,6 +22,9 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Where services appear.
 const NAMESPACE: &str = "consul-services";
 
+/// What the role lets the sidecar do.
+const VERBS: [&str; 5] = ["list", "watch", "create", "patch", "delete"];
+
 /// A cluster, a Consul, and a sidecar's folder between them.
 struct World {
     parts: KubernetesParts,
@@ -67,6 +70,15 @@ impl World {
 
     fn sidecar(&self) -> Sidecar {
         Sidecar::launch(&self.parts.registry.sidecar, &self.layout).unwrap()
+    }
+
+    /// Kills it, and lets its lock go as Consul would after a while.
+    async fn kill(&self, sidecar: Sidecar) {
+        drop(sidecar);
+        for session in self.registry.get("/v1/session/list").await.unwrap().as_array().unwrap() {
+            let id = session["ID"].as_str().unwrap();
+            self.registry.put(&format!("/v1/session/destroy/{id}"), &json!({})).await.unwrap();
+        }
     }
 
     /// A service on a VM: an instance with a check.
@@ -204,7 +216,7 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
     world.wait_for_endpoints("db", &["192.0.2.2:80 true"]).await;
     world.wait_for_endpoints("loop", &["192.0.2.4:80 true"]).await;
     wait_for_word(&sidecar, "a Service that is not ours has the name").await;
-    wait_for_word(&sidecar, "\\\"bad_name\\\" cannot be the names of Kubernetes Services").await;
+    wait_for_word(&sidecar, "\"bad_name\" cannot be the names of Kubernetes Services").await;
     let events = format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events");
     wait_for("an Event", PATIENCE, async || {
         let found = world.server.get(&events).await.unwrap();
@@ -252,12 +264,12 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
 
     // A sidecar that was killed begins again and writes nothing.
     let before = world.versions().await;
-    drop(sidecar);
+    world.kill(sidecar).await;
     let sidecar = world.sidecar();
     wait_for_word(&sidecar, "a Service that is not ours has the name").await;
     world.rests("restarted").await;
     assert_eq!(world.versions().await, before);
-    drop(sidecar);
+    world.kill(sidecar).await;
 
     // Another kind, and those of other clusters.
     world.configure(&json!({"kind": "externalName", "otherClusters": true, "services": ["db", "west"]}));
@@ -270,13 +282,13 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
             && world.service("loop").await.is_none()
     })
     .await;
-    drop(sidecar);
+    world.kill(sidecar).await;
 
     // And back; then everything of ours goes because it is asked for.
     world.configure(&json!({}));
     let sidecar = world.sidecar();
     world.wait_for_endpoints("db", &["192.0.2.2:80 true"]).await;
-    drop(sidecar);
+    world.kill(sidecar).await;
     world.configure(&json!({"remove": true}));
     let _sidecar = world.sidecar();
     wait_for("only theirs", PATIENCE, async || {
@@ -307,7 +319,7 @@ async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_w
     world.deregister("s0", "192.0.2.0", 80).await;
     wait_for("seven services", PATIENCE, async || count().await == 7).await;
     assert!(!sidecar.log().unwrap().contains("may not"), "{}", sidecar.log().unwrap());
-    drop(sidecar);
+    world.kill(sidecar).await;
 
     // Most of them are gone while nobody looked: that waits for a person.
     for number in 1..6 {
@@ -320,39 +332,29 @@ async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_w
     wait_for("two services", PATIENCE, async || count().await == 2).await;
     let used = world.registry.get("/v1/kv/portcullis/sync/east/allow-import-removal?raw").await.unwrap();
     assert_eq!(used, json!(0), "it holds once");
-    drop(sidecar);
+    world.kill(sidecar).await;
 
+    let sidecar = world.sidecar();
     let role = roles.iter().find(|it| it["metadata"]["name"] == "portcullis-imports" && it["kind"] == "Role").unwrap();
-    let verbs = ["list", "watch", "create", "patch", "delete"];
     for (rule, resource) in ["services", "endpointslices"].into_iter().enumerate() {
-        assert_eq!((&role["rules"][rule]["resources"], &role["rules"][rule]["verbs"]), (&json!([resource]), &json!(verbs)));
+        assert_eq!((&role["rules"][rule]["resources"], &role["rules"][rule]["verbs"]), (&json!([resource]), &json!(VERBS)));
         for verb in ["create", "patch", "delete"] {
-            let mut less = role.clone();
-            less["rules"][rule]["verbs"] = verbs.iter().filter(|it| **it != verb).copied().collect();
-            world.server.put(&less).await.unwrap();
-            // Something of each: one comes, one is another, one goes.
-            world.register("s0", "192.0.2.0", 80, "passing").await;
-            let sidecar = world.sidecar();
+            world.allow(role, rule, Some(verb)).await;
             match verb {
-                "create" => {}
-                "patch" => {
-                    wait_for("s0", PATIENCE, async || !world.endpoints("s0").await.is_empty()).await;
-                    world.drift("s0").await;
-                }
-                _ => {
-                    wait_for("s0", PATIENCE, async || !world.endpoints("s0").await.is_empty()).await;
-                    world.deregister("s0", "192.0.2.0", 80).await;
-                }
+                "create" => world.register("s0", "192.0.2.0", 80, "passing").await,
+                "patch" => world.drift("s0").await,
+                _ => world.deregister("s0", "192.0.2.0", 80).await,
             }
             let took = wait_for_word(&sidecar, &format!("may not {verb} {resource}: {resource}")).await;
             say(&format!("{verb} {resource} is missing: said after {took:?}"));
             assert!(sidecar.log().unwrap().contains("rbac-imports.yaml"));
-            drop(sidecar);
-            world.server.put(role).await.unwrap();
-            world.deregister("s0", "192.0.2.0", 80).await;
-            let _sidecar = world.sidecar();
-            wait_for("s0 gone", PATIENCE, async || {
-                world.service("s0").await.is_none() && world.endpoints("s0").await.is_empty()
+            world.allow(role, rule, None).await;
+            wait_for("done", PATIENCE, async || match verb {
+                "delete" => world.service("s0").await.is_none() && world.endpoints("s0").await.is_empty(),
+                _ => {
+                    world.endpoints("s0").await == ["192.0.2.0:80 true"]
+                        && world.service("s0").await.is_some_and(|it| it["spec"]["selector"].is_null())
+                }
             })
             .await;
         }
@@ -360,6 +362,29 @@ async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_w
 }
 
 impl World {
+    /// Gives the role, without one of its verbs, and waits until the API server goes by it.
+    async fn allow(&self, role: &Value, rule: usize, without: Option<&str>) {
+        let mut less = role.clone();
+        less["rules"][rule]["verbs"] = VERBS.iter().filter(|it| Some(**it) != without).copied().collect();
+        self.server.put(&less).await.unwrap();
+        let is_allowed = async |verb: &str| {
+            let rule = &role["rules"][rule];
+            let attributes = json!({"namespace": NAMESPACE, "verb": verb, "group": rule["apiGroups"][0], "resource": rule["resources"][0]});
+            let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+                                "spec": {"user": "sidecar", "resourceAttributes": attributes}});
+            let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+            self.server.call("POST", path, Some(&review)).await.unwrap().1["status"]["allowed"] == true
+        };
+        wait_for("the role", PATIENCE, async || {
+            let mut holds = true;
+            for verb in VERBS {
+                holds &= is_allowed(verb).await == (Some(verb) != without);
+            }
+            holds
+        })
+        .await;
+    }
+
     /// Changes both objects of a service.
     async fn drift(&self, name: &str) {
         let mut service = self.service(name).await.unwrap();

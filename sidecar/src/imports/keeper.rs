@@ -42,10 +42,10 @@ const WAITING: usize = 64;
 const AT_ONCE: usize = 8;
 /// How soon removals that wait for a person are looked at again.
 const HELD: Duration = Duration::from_secs(5);
-/// When something is tried again: that somebody else changed meanwhile (doubled each time), that was refused, that the API
+/// When something is tried again: that somebody else changed meanwhile, that was refused (both doubled each time), that the API
 /// server took and keeps as something else; and everything after a failure.
 const STALE: Duration = Duration::from_millis(500);
-const REFUSED: Duration = Duration::from_secs(20);
+const REFUSED: Duration = Duration::from_secs(1);
 const UNSETTLED: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(2);
 /// How many objects that are refused are named.
@@ -432,10 +432,10 @@ impl Keeper {
         }
         let tries = state.stuck.get(&key).map_or(0, |stuck| stuck.tries) + 1;
         let (pause, why) = match refused {
-            Some(fault) => (REFUSED, Some(fault.to_string())),
+            Some(fault) => (doubled(REFUSED, tries), Some(fault.to_string())),
             None => {
                 let why = "one of this name is there that is not ours, or somebody else changes it all the time; tried again";
-                (STALE * 2_u32.saturating_pow(tries.min(7)), (tries > PATIENT).then(|| why.to_owned()))
+                (doubled(STALE, tries), (tries > PATIENT).then(|| why.to_owned()))
             }
         };
         state.stuck.insert(key, Stuck { change: change.clone(), until: now + pause, tries, why });
@@ -553,6 +553,11 @@ async fn one<T: serde::de::DeserializeOwned>(objects: &Objects, change: &Change)
         Act::Patch { uid, version, body } => objects.patch(&change.name, uid, version, body).await,
         Act::Delete { uid, version } => objects.delete(&change.name, uid, version).await,
     }
+}
+
+/// With each try twice as long, up to a minute or so.
+fn doubled(first: Duration, tries: u32) -> Duration {
+    first * 2_u32.saturating_pow(tries.min(6))
 }
 
 /// Returns at this time; without one never.
