@@ -203,7 +203,9 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
                "spec": {"ports": [{"port": 80}], "selector": {"app": selector}}})
     };
     world.server.put(&theirs("web", "web")).await.unwrap();
-    for (service, address) in [("web", "192.0.2.1"), ("db", "192.0.2.2"), ("bad_name", "192.0.2.3"), ("loop", "192.0.2.4")] {
+    for (service, address) in
+        [("web", "192.0.2.1"), ("db", "192.0.2.2"), ("bad_name", "192.0.2.3"), ("loop", "192.0.2.4")]
+    {
         world.register(service, address, 80, "passing").await;
     }
     // What came from this cluster does not go back, and from others only if that is asked for.
@@ -242,7 +244,8 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
     world.server.put(&selecting).await.unwrap();
     let took = wait_for("no selector", PATIENCE, async || db().await["spec"]["selector"].is_null()).await;
     say(&format!("a selector was taken out after {took:?}"));
-    let slice = world.objects("endpointslices").await.into_iter().find(|it| it["metadata"]["name"] == "db.ipv4.80").unwrap();
+    let slice =
+        world.objects("endpointslices").await.into_iter().find(|it| it["metadata"]["name"] == "db.ipv4.80").unwrap();
     let mut other = patched(slice, "/endpoints/0/addresses/0", "203.0.113.9".into());
     (other["apiVersion"], other["kind"]) = ("discovery.k8s.io/v1".into(), "EndpointSlice".into());
     world.server.put(&other).await.unwrap();
@@ -313,7 +316,10 @@ async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_w
     }
     let sidecar = world.sidecar();
     let count = async || world.objects("services").await.len();
-    wait_for("eight services", PATIENCE, async || count().await == 8 && world.objects("endpointslices").await.len() == 8).await;
+    wait_for("eight services", PATIENCE, async || {
+        count().await == 8 && world.objects("endpointslices").await.len() == 8
+    })
+    .await;
     world.register("s0", "192.0.2.0", 80, "critical").await;
     world.wait_for_endpoints("s0", &["192.0.2.0:80 false"]).await;
     world.deregister("s0", "192.0.2.0", 80).await;
@@ -337,7 +343,10 @@ async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_w
     let sidecar = world.sidecar();
     let role = roles.iter().find(|it| it["metadata"]["name"] == "portcullis-imports" && it["kind"] == "Role").unwrap();
     for (rule, resource) in ["services", "endpointslices"].into_iter().enumerate() {
-        assert_eq!((&role["rules"][rule]["resources"], &role["rules"][rule]["verbs"]), (&json!([resource]), &json!(VERBS)));
+        assert_eq!(
+            (&role["rules"][rule]["resources"], &role["rules"][rule]["verbs"]),
+            (&json!([resource]), &json!(VERBS))
+        );
         for verb in ["create", "patch", "delete"] {
             world.allow(role, rule, Some(verb)).await;
             match verb {

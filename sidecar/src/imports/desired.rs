@@ -143,9 +143,7 @@ fn is_reachable(address: IpAddr) -> bool {
         IpAddr::V4(it) => {
             !(it.is_unspecified() || it.is_loopback() || it.is_link_local() || it.is_multicast() || it.is_broadcast())
         }
-        IpAddr::V6(it) => {
-            !(it.is_unspecified() || it.is_loopback() || it.is_unicast_link_local() || it.is_multicast())
-        }
+        IpAddr::V6(it) => !(it.is_unspecified() || it.is_loopback() || it.is_unicast_link_local() || it.is_multicast()),
     }
 }
 
@@ -200,7 +198,9 @@ mod tests {
     fn places(desired: &Desired, service: &str) -> Vec<String> {
         let slices = desired.services[service].slices.values();
         let mut found: Vec<_> = slices
-            .flat_map(|slice| slice.endpoints.iter().map(move |(address, ready)| format!("{address}:{} {ready}", slice.port)))
+            .flat_map(|slice| {
+                slice.endpoints.iter().map(move |(address, ready)| format!("{address}:{} {ready}", slice.port))
+            })
             .collect();
         found.sort();
         found
@@ -221,7 +221,13 @@ mod tests {
         assert_eq!(found.services["db"].form, Form::Endpoints { port: 5432 });
         assert_eq!(
             places(&found, "db"),
-            ["192.0.2.1:5432 true", "192.0.2.2:5432 false", "192.0.2.3:5433 true", "192.0.2.4:5432 true", "2001:db8::1:5432 true"]
+            [
+                "192.0.2.1:5432 true",
+                "192.0.2.2:5432 false",
+                "192.0.2.3:5433 true",
+                "192.0.2.4:5432 true",
+                "2001:db8::1:5432 true"
+            ]
         );
         assert!(found.lines.is_empty());
     }

@@ -105,11 +105,15 @@ pub(super) fn diff(desired: &Desired, present: &Present, marks: &Marks) -> Diffe
 fn mend(name: &str, wanted: &Wanted, present: &Present, marks: &Marks) -> Vec<Change> {
     let mut changes = Vec::new();
     let service = present.services.get(name);
-    changes.extend(match service {
-        None => Some(Act::Create(marks.new_service(name, &wanted.consul, &wanted.form))),
-        Some(live) => marks.mend_service(live, &wanted.consul, &wanted.form).map(|body| Act::patch(&live.metadata, body)),
-    }
-    .map(|act| Change { kind: Of::Service, name: name.to_owned(), act }));
+    changes.extend(
+        match service {
+            None => Some(Act::Create(marks.new_service(name, &wanted.consul, &wanted.form))),
+            Some(live) => {
+                marks.mend_service(live, &wanted.consul, &wanted.form).map(|body| Act::patch(&live.metadata, body))
+            }
+        }
+        .map(|act| Change { kind: Of::Service, name: name.to_owned(), act }),
+    );
     for (slice_name, slice) in &wanted.slices {
         let act = match present.slices.get(slice_name) {
             None => Some(Act::Create(marks.new_slice(slice_name, name, slice))),
@@ -252,5 +256,108 @@ impl std::fmt::Display for Change {
 impl Act {
     fn patch(metadata: &Metadata, body: Value) -> Self {
         Self::Patch { uid: metadata.uid.clone(), version: metadata.resource_version.clone(), body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::imports::{
+        desired::desired,
+        testing::{config, instance},
+    };
+
+    fn marks() -> Marks {
+        Marks::new("east", "consul", &BTreeMap::new())
+    }
+
+    /// A Service as the API server has it after it took ours.
+    fn live(name: &str, uid: &str, version: &str) -> LiveService {
+        let wanted = desired(&[instance(name, "192.0.2.1", 80, "passing")], &[], "east", &config(""));
+        let mut object = marks().new_service(name, name, &wanted.services[name].form);
+        object["metadata"]["uid"] = uid.into();
+        object["metadata"]["resourceVersion"] = version.into();
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn foreign(name: &str, labels: &Value) -> LiveService {
+        let metadata = json!({"name": name, "uid": "f", "resourceVersion": "1", "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata, "spec": null})).unwrap()
+    }
+
+    #[test]
+    fn few_may_always_go_and_of_many_only_a_part() {
+        for (removals, owned, percent, held) in [
+            (0, 0, 50, false),
+            (3, 3, 50, false),
+            (4, 4, 50, true),
+            (4, 8, 50, false),
+            (5, 8, 50, true),
+            (100, 100, 100, false),
+        ] {
+            let difference = Difference { removals, owned, ..Difference::default() };
+            assert_eq!(difference.is_great_loss(percent), held, "{removals} of {owned}");
+        }
+    }
+
+    #[test]
+    fn both_labels_make_an_object_ours_and_a_name_does_not() {
+        let (ours, cluster) = ("app.kubernetes.io/managed-by", "portcullis.io/cluster");
+        for (labels, own) in [
+            (json!(null), false),
+            (json!({ours: "portcullis"}), false),
+            (json!({cluster: "east"}), false),
+            (json!({ours: "portcullis", cluster: "west"}), false),
+            (json!({ours: "portcullis", cluster: "east", "more": "x"}), true),
+        ] {
+            assert_eq!(marks().own(&foreign("db", &labels).metadata), own, "{labels}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_no_endpoints_and_loses_those_that_it_had() {
+        let wanted = desired(&[instance("db", "192.0.2.1", 80, "passing")], &[], "east", &config(""));
+        let mut present = Present::default();
+        let created = diff(&wanted, &present, &marks());
+        let kinds: Vec<_> = created.services["db"].iter().map(ToString::to_string).collect();
+        assert_eq!(kinds, ["create Service db", "create EndpointSlice db.ipv4.80"]);
+        present.put_service(foreign("db", &json!({})), &marks());
+        let nothing = diff(&wanted, &present, &marks());
+        assert!(nothing.is_empty() && nothing.taken.contains("db"));
+        let Act::Create(mut slice) = created.services["db"][1].act.clone() else { panic!("no slice") };
+        (slice["metadata"]["uid"], slice["metadata"]["resourceVersion"]) = ("s".into(), "2".into());
+        present.put_slice(serde_json::from_value(slice).unwrap());
+        for desired in [&wanted, &Desired::default()] {
+            let removal = diff(desired, &present, &marks()).without_removals(desired);
+            let lines: Vec<_> = removal.services["db"].iter().map(ToString::to_string).collect();
+            assert_eq!(lines, ["remove EndpointSlice db.ipv4.80"], "whatever else waits");
+        }
+    }
+
+    #[test]
+    fn an_older_word_of_a_watch_does_not_undo_the_answer_to_a_write() {
+        let version = |present: &Present| present.services["db"].metadata.resource_version.clone();
+        let mut present = Present::default();
+        present.put_service(live("db", "a", "10"), &marks());
+        present.put_service(live("db", "a", "9"), &marks());
+        assert_eq!(version(&present), "10");
+        present.lose_service(&live("db", "a", "9"));
+        present.lose_service(&live("db", "b", "11"));
+        assert_eq!(version(&present), "10");
+        present.put_service(live("db", "b", "8"), &marks());
+        assert_eq!(version(&present), "8", "another one of the name");
+        present.lose_service(&live("db", "b", "12"));
+        assert!(present.services.is_empty());
+    }
+
+    #[test]
+    fn what_is_about_to_go_is_not_removed_again() {
+        let mut going = live("db", "a", "1");
+        going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".to_owned());
+        let mut present = Present::default();
+        present.put_service(going, &marks());
+        assert!(diff(&Desired::default(), &present, &marks()).is_empty());
     }
 }

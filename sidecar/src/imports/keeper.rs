@@ -222,6 +222,7 @@ impl Keeper {
         let mut is_in_step = false;
         if state.services.stands() && state.slices.stands() {
             let mut difference = diff(&desired, &state.present, &self.marks);
+            let was_in_step = difference.is_empty();
             let held = self.hold(state, &difference, &mut lines).await;
             if held > 0 {
                 difference = difference.without_removals(&desired);
@@ -237,7 +238,8 @@ impl Keeper {
                 state.look_again(Instant::now() + FAILED);
             }
             lines.extend(state.stuck_lines().map(|line| (Severity::Error, line)));
-            is_in_step = held == 0 && diff(&desired, &state.present, &self.marks).is_empty() && state.broken.is_none();
+            let is_done = || was_in_step || diff(&desired, &state.present, &self.marks).is_empty();
+            is_in_step = state.broken.is_none() && is_done();
         }
         let endpoints = || desired.services.values().flat_map(|it| it.slices.values()).flat_map(|it| &it.endpoints);
         let (n_endpoints, n_ready) = (endpoints().count(), endpoints().filter(|(_, ready)| *ready).count());
@@ -251,13 +253,21 @@ impl Keeper {
     }
 
     /// How many removals have to wait.
-    async fn hold(&self, state: &mut State, difference: &Difference, lines: &mut BTreeSet<(Severity, String)>) -> usize {
+    async fn hold(
+        &self,
+        state: &mut State,
+        difference: &Difference,
+        lines: &mut BTreeSet<(Severity, String)>,
+    ) -> usize {
         let (removals, owned) = (difference.removals, difference.owned);
         if removals == 0 || (self.config.remove && state.broken.is_none()) {
             return 0;
         }
         if state.broken.is_some() {
-            lines.insert((Severity::Warning, format!("{removals} Services would be removed: not before Consul can be read")));
+            lines.insert((
+                Severity::Warning,
+                format!("{removals} Services would be removed: not before Consul can be read"),
+            ));
             return removals;
         }
         let percent = self.consul.max_removal_percent;
@@ -434,7 +444,8 @@ impl Keeper {
         let (pause, why) = match refused {
             Some(fault) => (doubled(REFUSED, tries), Some(fault.to_string())),
             None => {
-                let why = "one of this name is there that is not ours, or somebody else changes it all the time; tried again";
+                let why =
+                    "one of this name is there that is not ours, or somebody else changes it all the time; tried again";
                 (doubled(STALE, tries), (tries > PATIENT).then(|| why.to_owned()))
             }
         };

@@ -102,3 +102,28 @@ impl Numbers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    #[test]
+    fn nothing_is_shown_where_nothing_is_imported_and_every_number_has_its_cluster() {
+        let numbers = crate::numbers::Numbers::default();
+        let show = || {
+            let (mut registry, mut text) = (Registry::with_prefix("portcullis"), String::new());
+            registry.register_collector(Box::new(numbers.clone()));
+            text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        assert!(!show().contains("imports"));
+        numbers.imports().update("east", |it| (it.services, it.removed) = (3, 2));
+        let text = show();
+        for line in [
+            "portcullis_imports_services{cluster=\"east\"} 3",
+            "portcullis_imports_writes_total{cluster=\"east\",kind=\"removed\"} 2",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line} in:\n{text}");
+        }
+    }
+}

@@ -199,9 +199,9 @@ impl Marks {
             && matches!(live.ports.as_slice(), [only] if only.is(slice.port))
             && live.endpoints.len() == slice.endpoints.len()
             && live.endpoints.iter().zip(&slice.endpoints).all(|(live, (address, ready))| live.is(*address, *ready));
-        (!is_same).then(|| {
-            json!({"metadata": {"labels": labels}, "ports": [port_of(slice.port)], "endpoints": endpoints(slice)})
-        })
+        (!is_same).then(
+            || json!({"metadata": {"labels": labels}, "ports": [port_of(slice.port)], "endpoints": endpoints(slice)}),
+        )
     }
 
     fn slice_labels(&self, service: &str) -> Texts {
@@ -259,8 +259,6 @@ fn port_of(port: u16) -> Value {
 }
 
 fn endpoints(slice: &Slice) -> Vec<Value> {
-    let endpoint = |(address, ready): &(std::net::IpAddr, bool)| {
-        json!({"addresses": [address], "conditions": {"ready": ready, "serving": ready, "terminating": false}})
-    };
+    let endpoint = |(address, ready): &(std::net::IpAddr, bool)| json!({"addresses": [address], "conditions": {"ready": ready, "serving": ready, "terminating": false}});
     slice.endpoints.iter().map(endpoint).collect()
 }

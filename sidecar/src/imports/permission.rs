@@ -23,7 +23,8 @@ pub(super) async fn take(client: &Client, cluster: &str, removals: usize) -> Res
     let Some(pair) = client.get::<Vec<Pair>>(&path, &[]).await?.value.into_iter().flatten().next() else {
         return Ok(false);
     };
-    let allowed = pair.value.and_then(|text| STANDARD.decode(text).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
+    let allowed =
+        pair.value.and_then(|text| STANDARD.decode(text).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
     let allowed = allowed.and_then(|text| text.trim().parse::<usize>().ok()).unwrap_or(0);
     if allowed < removals {
         return Ok(false);

@@ -177,7 +177,10 @@ impl Server {
         };
         let present = present.unwrap();
         assert!(is_ours(&present), "{change}");
-        assert_eq!((&present["metadata"]["uid"], &present["metadata"]["resourceVersion"]), (&json!(uid), &json!(version)));
+        assert_eq!(
+            (&present["metadata"]["uid"], &present["metadata"]["resourceVersion"]),
+            (&json!(uid), &json!(version))
+        );
         match &change.act {
             Act::Patch { body, .. } => {
                 let mut object = present;

@@ -131,7 +131,8 @@ mod tests {
         for (number, most) in [(0, 1), (1, 1), (100, 100), (101, 100), (5_000, 100), (3_000, 1_000), (64, 1)] {
             let endpoints = places(0..number);
             let all = slices("web", &endpoints, most);
-            let found: Vec<_> = all.values().flat_map(|slice| slice.endpoints.iter().map(|(address, _)| *address)).collect();
+            let found: Vec<_> =
+                all.values().flat_map(|slice| slice.endpoints.iter().map(|(address, _)| *address)).collect();
             assert_eq!(found.len(), endpoints.len());
             assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), endpoints.len());
             assert!(all.values().all(|slice| (1..=most).contains(&slice.endpoints.len())));

@@ -146,7 +146,10 @@ impl Objects {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_owned()) };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let request = Request::new(&self.path).delete(name, &parameters);
-        match self.write::<serde::de::IgnoredAny>("delete", request.map_err(|error| Fault::configuration(&error))?).await? {
+        match self
+            .write::<serde::de::IgnoredAny>("delete", request.map_err(|error| Fault::configuration(&error))?)
+            .await?
+        {
             Written::Done(_) => Ok(Written::Done(None)),
             Written::Stale => Ok(Written::Stale),
             Written::Refused(fault) => Ok(Written::Refused(fault)),
