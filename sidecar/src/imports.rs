@@ -6,7 +6,7 @@
 //!  kube::objects ─► present ───┘                           │
 //!                     ▲────────────────────────────────────┘ what was written, with its version
 //! ```
-//! Pure: `desired`, `slices`, `object`, `diff`. `keeper` is the task that runs them while this sidecar leads for the cluster.
+//! Pure: `desired`, `slices`, `object`, `diff`, `state`. `keeper` is the task that runs them while this sidecar leads for the cluster.
 //! Nothing is touched that does not carry both our labels, and nothing is removed because of something that could not be read.
 
 mod config;
@@ -19,6 +19,7 @@ mod permission;
 #[cfg(test)]
 mod properties;
 mod slices;
+mod state;
 #[cfg(test)]
 mod testing;
 

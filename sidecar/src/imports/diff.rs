@@ -87,7 +87,9 @@ pub(super) fn diff(desired: &Desired, present: &Present, marks: &Marks) -> Diffe
         if is_taken(name) {
             difference.taken.insert(name.clone());
         } else {
-            mend(name, wanted, present, marks).into_iter().for_each(|change| difference.add(name, change));
+            for change in mend(name, wanted, present, marks) {
+                difference.add(name, change);
+            }
         }
     }
     for (service, changes) in unwanted {

@@ -19,11 +19,12 @@ use tokio::{
 
 use super::{
     config::ToKubernetes,
-    desired::{Desired, desired},
-    diff::{Act, Change, Difference, Of, Present, diff, left},
+    desired::Desired,
+    diff::{Act, Change, Difference, Of, diff, left},
     numbers::Numbers,
     object::{CLUSTER, LiveService, LiveSlice, MANAGED_BY, Marks},
     permission,
+    state::{Said, State, Stuck},
 };
 use crate::{
     consul::{Catalog, Client, ConsulConfig, ConsulError, catalog::Watcher},
@@ -31,7 +32,7 @@ use crate::{
         ClusterConfig, ObjectKey,
         events::Events,
         fault::Fault,
-        objects::{Objects, Seen, Written},
+        objects::{Objects, Written},
     },
     sync::{Note, Severity},
 };
@@ -48,8 +49,6 @@ const STALE: Duration = Duration::from_millis(500);
 const REFUSED: Duration = Duration::from_secs(1);
 const UNSETTLED: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(2);
-/// How many objects that are refused are named.
-const NAMED: usize = 10;
 /// So often somebody else may be faster before it is told.
 const PATIENT: u32 = 4;
 
@@ -72,48 +71,10 @@ struct Keeper {
     numbers: Numbers,
 }
 
-/// What is known while we lead.
-struct State {
-    /// What Consul leads to; `None` before its list was read whole.
-    desired: Option<Desired>,
-    /// Why Consul cannot be read at the moment.
-    broken: Option<String>,
-    services: Half,
-    slices: Half,
-    present: Present,
-    stuck: BTreeMap<(Of, String), Stuck>,
-    said: BTreeSet<(Severity, String)>,
-    /// When to look again although nothing is said.
-    due: Option<Instant>,
-}
-
-/// How reading one kind of objects stands.
-#[derive(Default)]
-struct Half {
-    is_whole: bool,
-    broken: Option<String>,
-}
-
-/// A change that is not tried at the moment.
-struct Stuck {
-    change: Change,
-    until: Instant,
-    tries: u32,
-    /// Worth a line.
-    why: Option<String>,
-}
-
 /// What became of one change.
 enum Outcome {
     Service(Written<LiveService>),
     Slice(Written<LiveSlice>),
-}
-
-/// What the sources say.
-enum Said {
-    Consul(Catalog),
-    Services(Seen<LiveService>),
-    Slices(Seen<LiveSlice>),
 }
 
 // === impl Importer ===
@@ -199,7 +160,7 @@ impl Keeper {
                 while let Ok(seen) = slices.try_recv() {
                     said.push(Said::Slices(seen));
                 }
-                said.drain(..).for_each(|said| state.take(said, self));
+                said.drain(..).for_each(|said| state.take(said, &self.cluster.name, &self.config, &self.marks));
                 self.pass(&mut state).await;
             }
         };
@@ -466,95 +427,6 @@ impl Keeper {
             tracing::info!("no longer: cluster {name}: to Kubernetes: {line}");
         }
         state.said = lines;
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn new() -> Self {
-        Self {
-            desired: None,
-            broken: None,
-            services: Half::default(),
-            slices: Half::default(),
-            present: Present::default(),
-            stuck: BTreeMap::new(),
-            said: BTreeSet::new(),
-            due: None,
-        }
-    }
-
-    fn take(&mut self, said: Said, keeper: &Keeper) {
-        match said {
-            Said::Consul(Catalog::Whole { registrations, unusable }) => {
-                self.desired = Some(desired(&registrations, &unusable, &keeper.cluster.name, &keeper.config));
-                self.broken = None;
-            }
-            Said::Consul(Catalog::Broken(why)) => {
-                self.broken = Some(format!("{why}; what is in Kubernetes stays as it is"));
-            }
-            Said::Services(seen) => self.take_service(seen, &keeper.marks),
-            Said::Slices(seen) => self.take_slice(seen),
-        }
-    }
-
-    fn take_service(&mut self, seen: Seen<LiveService>, marks: &Marks) {
-        match seen {
-            Seen::Whole(all) => {
-                self.services = Half { is_whole: true, broken: None };
-                self.present.services.clear();
-                all.into_iter().for_each(|live| self.present.put_service(live, marks));
-            }
-            Seen::There(live) => self.present.put_service(live, marks),
-            Seen::Gone(live) => self.present.lose_service(&live),
-            Seen::Broken(why) => self.services = Half { is_whole: false, broken: Some(why) },
-        }
-    }
-
-    fn take_slice(&mut self, seen: Seen<LiveSlice>) {
-        match seen {
-            Seen::Whole(all) => {
-                self.slices = Half { is_whole: true, broken: None };
-                self.present.slices.clear();
-                all.into_iter().for_each(|live| self.present.put_slice(live));
-            }
-            Seen::There(live) => self.present.put_slice(live),
-            Seen::Gone(live) => self.present.lose_slice(&live),
-            Seen::Broken(why) => self.slices = Half { is_whole: false, broken: Some(why) },
-        }
-    }
-
-    fn broken_lines(&self) -> BTreeSet<(Severity, String)> {
-        let all = [&self.broken, &self.services.broken, &self.slices.broken];
-        all.into_iter().flatten().map(|line| (Severity::Error, line.clone())).collect()
-    }
-
-    fn stuck_lines(&self) -> impl Iterator<Item = String> {
-        let all: Vec<_> = self.stuck.values().filter_map(|it| Some((&it.change, it.why.as_ref()?))).collect();
-        let more = all.len().saturating_sub(NAMED);
-        let more = (more > 0).then(|| format!("{more} more objects are not as they should be"));
-        let lines: Vec<_> = all.into_iter().take(NAMED).map(|(change, why)| format!("{change}: {why}")).collect();
-        lines.into_iter().chain(more)
-    }
-
-    /// What is to be written no more is not stuck.
-    fn forget(&mut self, difference: &Difference) {
-        let changes = difference.services.values().flatten();
-        let changes: BTreeMap<_, _> = changes.map(|change| ((change.kind, change.name.as_str()), change)).collect();
-        self.stuck.retain(|(kind, name), stuck| {
-            changes.get(&(*kind, name.as_str())).is_some_and(|change| change.is_same(&stuck.change))
-        });
-    }
-
-    fn look_again(&mut self, at: Instant) {
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
-}
-
-impl Half {
-    fn stands(&self) -> bool {
-        self.is_whole && self.broken.is_none()
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Status {
     pub failures: u64,
 }
 
+/// One of them.
+type Number = fn(&Status) -> usize;
+
 /// Of all clusters; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers(Arc<Mutex<BTreeMap<String, Status>>>);
@@ -65,7 +68,6 @@ impl Numbers {
         if all.is_empty() {
             return Ok(());
         }
-        type Number = fn(&Status) -> usize;
         let gauges: [(&str, &str, Number); 9] = [
             ("imports_leader", "Whether this sidecar writes services of Consul into the cluster", |it| it.leads.into()),
             ("imports_in_step", "Whether the cluster holds what it should of Consul", |it| it.in_step.into()),

@@ -95,8 +95,8 @@ struct ServiceSpec {
 struct Port {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default)]
-    port: Option<i64>,
+    #[serde(default, rename = "port")]
+    number: Option<i64>,
     #[serde(default)]
     protocol: Option<String>,
 }
@@ -232,7 +232,7 @@ impl LiveSlice {
 impl Port {
     fn is(&self, port: u16) -> bool {
         self.name.as_deref().unwrap_or_default().is_empty()
-            && self.port == Some(port.into())
+            && self.number == Some(port.into())
             && self.protocol.as_deref().unwrap_or(PROTOCOL) == PROTOCOL
     }
 }

@@ -21,11 +21,14 @@ struct Server {
     version: u64,
 }
 
+/// Services by number with their instances: the end of an address, a port, whether it passes.
+type Services = Vec<(usize, Vec<(u8, u16, bool)>)>;
+
 /// What happens.
 #[derive(Clone, Debug)]
 enum Step {
     /// Consul holds this: services by number with their instances; then at most so many writes before the sidecar dies.
-    Consul(Vec<(usize, Vec<(u8, u16, bool)>)>, usize),
+    Consul(Services, usize),
     /// Somebody makes a Service of this name, or changes or removes what is there.
     Other(usize, Deed),
 }
@@ -60,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn objects_become_what_is_wanted_and_a_second_look_writes_nothing(
@@ -110,7 +113,7 @@ proptest! {
     }
 }
 
-fn of_consul(services: &[(usize, Vec<(u8, u16, bool)>)], config: &ToKubernetes) -> Desired {
+fn of_consul(services: &Services, config: &ToKubernetes) -> Desired {
     let instances = services.iter().flat_map(|(name, places)| {
         let of = |(address, port, passes): &(u8, u16, bool)| {
             let text = if *address % 4 == 3 { format!("2001:db8::{address}") } else { format!("192.0.2.{address}") };

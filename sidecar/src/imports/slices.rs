@@ -69,7 +69,7 @@ pub(super) fn slices(service: &str, endpoints: &BTreeMap<SocketAddr, bool>, most
     let mut all = BTreeMap::new();
     for ((family, port), endpoints) in groups {
         let hashed = endpoints.into_iter().map(|(address, ready)| (hash(address), address, ready)).collect();
-        part(&format!("{service}.{family}.{port}"), String::new(), hashed, most, &mut |name, endpoints| {
+        part(&format!("{service}.{family}.{port}"), "", hashed, most, &mut |name, endpoints| {
             all.insert(name, Slice { family, port, endpoints });
         });
     }
@@ -78,7 +78,7 @@ pub(super) fn slices(service: &str, endpoints: &BTreeMap<SocketAddr, bool>, most
 
 fn part(
     base: &str,
-    bits: String,
+    bits: &str,
     mut endpoints: Vec<(u64, IpAddr, bool)>,
     most: usize,
     add: &mut impl FnMut(String, Vec<(IpAddr, bool)>),
@@ -86,8 +86,8 @@ fn part(
     let depth = u32::try_from(bits.len()).unwrap_or(DEEPEST);
     if endpoints.len() > most && depth < DEEPEST {
         let (zeros, ones) = endpoints.into_iter().partition(|(hash, ..)| hash.rotate_left(depth) >> 63 == 0);
-        part(base, format!("{bits}0"), zeros, most, add);
-        part(base, format!("{bits}1"), ones, most, add);
+        part(base, &format!("{bits}0"), zeros, most, add);
+        part(base, &format!("{bits}1"), ones, most, add);
         return;
     }
     endpoints.truncate(most);
