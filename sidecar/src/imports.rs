@@ -7,7 +7,8 @@
 //!                     ▲────────────────────────────────────┘ what was written, with its version
 //! ```
 //! Pure: `desired`, `slices`, `object`, `diff`, `state`. `keeper` is the task that runs them while this sidecar leads for the
-//! cluster, `apply` its writes. Nothing is touched that does not carry both our labels, and nothing is removed because of something that could not be read.
+//! cluster, `apply` its writes. Nothing is touched that does not carry both our labels, and nothing is removed because of something
+//! that could not be read.
 
 mod apply;
 mod config;
