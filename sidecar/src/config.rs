@@ -198,6 +198,9 @@ impl Config {
         if config.manifests.is_none() && config.clusters.is_empty() {
             return Err(invalid("there is no source: one of manifests and clusters is needed".to_owned()));
         }
+        if config.consul.is_none() && config.clusters.iter().any(|cluster| cluster.to_kubernetes.is_some()) {
+            return Err(invalid("clusters: toKubernetes needs the section consul".to_owned()));
+        }
         config.limits.as_mut().map_or(Ok(()), |limits| limits.resolve(base)).map_err(invalid)?;
         if let Some(consul) = &mut config.consul {
             consul.resolve(base);

@@ -32,6 +32,12 @@ pub enum Input {
     External(External),
 }
 
+impl From<Catalog> for Input {
+    fn from(said: Catalog) -> Self {
+        Self::Catalog(said)
+    }
+}
+
 /// What a source of Kubernetes objects says about its cluster.
 #[derive(Debug)]
 pub enum Said {

@@ -5,6 +5,7 @@
 //!                                                   └─────────► consul ──────────► Consul's catalog
 //!  what others registered ─► consul::catalog ─┐        ▲
 //!  external services ─► external ─────────────┴─► others, joined by sync::foreign
+//!  consul::catalog ─► imports ──────────────────────────────► Services and EndpointSlices in Kubernetes
 //!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
 //!  JWT issuers ──► jwks ──► key sets, as if they were in the policy dir
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
@@ -23,6 +24,7 @@ pub mod gate;
 pub mod gate_writer;
 pub mod history;
 pub mod http;
+pub mod imports;
 pub mod input;
 pub mod jwks;
 pub mod kube;

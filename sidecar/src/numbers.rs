@@ -16,7 +16,7 @@ use prometheus_client::{
 
 use crate::{
     consul::status::{Shared, Status},
-    history, jwks,
+    history, imports, jwks,
 };
 
 /// Two periods of the look that a leader takes at the whole catalog, whatever happens.
@@ -29,6 +29,7 @@ pub struct Numbers(Arc<Mutex<All>>);
 #[derive(Debug, Default)]
 struct All {
     clusters: BTreeMap<String, Cluster>,
+    imports: imports::Numbers,
     errors: usize,
     warnings: usize,
     jwks: jwks::Numbers,
@@ -92,6 +93,11 @@ impl Numbers {
         if let Some(cluster) = self.lock().clusters.get_mut(cluster) {
             cluster.counts = counts;
         }
+    }
+
+    /// How what is imported from Consul stands, for who does it.
+    pub fn imports(&self) -> imports::Numbers {
+        self.lock().imports.clone()
     }
 
     /// How much there is to be said about authored input and sources.
@@ -164,8 +170,9 @@ impl Cluster {
 // === impl Collector ===
 
 impl Collector for Numbers {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let all = self.lock();
+        all.imports.encode(&mut encoder)?;
         let mut out = Out { encoder, clusters: &all.clusters };
         out.states()?;
         out.gauge("sync_source_up", "Whether the source was read whole and can be read", |it| {

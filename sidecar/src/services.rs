@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     consul::{ConsulError, Follower, Source},
     gate_writer::Table,
+    imports::Importer,
     input::{self, Input, Said},
     kube::events::Events,
     numbers::{Counts, Numbers},
@@ -72,6 +73,8 @@ struct Known {
     untold: BTreeSet<Arc<str>>,
     /// Says what is wrong with Services on them; none for manifests.
     events: Option<Events>,
+    /// Keeps services of Consul in this cluster, where that is asked for.
+    imports: Option<Importer>,
 }
 
 // === impl Services ===
@@ -86,7 +89,11 @@ impl Services {
             let name = options.cluster_name.clone();
             numbers.add(&name, consul.as_ref().map(|consul| consul.status().clone()));
             let mut known = Known::new(options, consul);
-            let source = config.clusters.iter().find(|cluster| cluster.events && cluster.name == name);
+            let of = config.clusters.iter().find(|cluster| cluster.name == name);
+            if let (Some(source), Some(consul), Some(follower)) = (of, &config.consul, &known.consul) {
+                known.imports = Importer::start(source, consul, follower.leads(), numbers.imports())?;
+            }
+            let source = of.filter(|cluster| cluster.events);
             known.events = source.map(|source| Events::start(source, known.consul.as_ref().map(Follower::leads)));
             all.insert(name, known);
         }
@@ -253,6 +260,7 @@ impl Known {
             told: None,
             untold: BTreeSet::new(),
             events: None,
+            imports: None,
         }
     }
 

@@ -12,14 +12,14 @@ mod wake;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 
 use self::{reader::Reader, wake::Wake};
 use super::{client::Client, config::ConsulConfig, error::ConsulError, live::Scope};
-use crate::{
-    input::{Input, Inputs},
-    sync::Registration,
-};
+use crate::sync::Registration;
 
 pub use self::config::CatalogConfig;
 
@@ -48,9 +48,10 @@ const DOUBT: Duration = Duration::from_secs(300);
 pub enum Catalog {
     /// They replace what was known.
     Whole {
-        /// All instances of others that carry routing tags or stand beside such, as they are.
+        /// All instances of others that carry routing tags or stand beside such, as they are; of [`Watcher::of_any`] those without
+        /// such tags too.
         registrations: Vec<Registration>,
-        /// Services with routing tags that can have no route because of their names.
+        /// The same kind of services, whose names cannot be used.
         unusable: Vec<String>,
     },
     /// It cannot be read at the moment, and why: what is known stays in force.
@@ -77,8 +78,15 @@ impl Watcher {
         Ok(Self { reader, wake, known: BTreeSet::new(), doubted: None })
     }
 
+    /// The same of all services that are selected, whoever registered them and whatever their tags.
+    pub fn of_any(consul: &ConsulConfig, config: &CatalogConfig) -> Result<Self, ConsulError> {
+        let mut watcher = Self::new(consul, config, Vec::new())?;
+        watcher.reader.without_tags();
+        Ok(watcher)
+    }
+
     /// Tells what the catalog holds, now and after every change, until nobody listens.
-    pub async fn follow(mut self, inputs: Inputs) {
+    pub async fn follow<T: From<Catalog>>(mut self, inputs: mpsc::Sender<T>) {
         let (mut backoff, mut said) = (FIRST_BACKOFF, None);
         // All services are read when this time has come and something may differ; at the latest at the other one.
         let (mut all_after, mut all_at) = (Instant::now(), Instant::now());
@@ -95,7 +103,7 @@ impl Watcher {
                 read.map_or_else(|error| Catalog::Broken(error.to_string()), |whole| self.believed(whole, start));
             let is_doubted = matches!(says, Catalog::Broken(_));
             if said.as_ref() != Some(&says) {
-                if inputs.send(Input::Catalog(says.clone())).await.is_err() {
+                if inputs.send(T::from(says.clone())).await.is_err() {
                     return;
                 }
                 said = Some(says);

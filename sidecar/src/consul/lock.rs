@@ -25,7 +25,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Where the things of a cluster's sync are in the key-value store.
-pub(super) fn key(cluster: &str, name: &str) -> String {
+pub(crate) fn key(cluster: &str, name: &str) -> String {
     format!("portcullis/sync/{cluster}/{name}")
 }
 

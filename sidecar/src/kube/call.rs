@@ -23,15 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Objects in a page: what one answer may cost in memory.
 const PAGE: u32 = 250;
 /// Largest page, event and error text that is read, in bytes. etcd keeps objects of at most 1.5 MB, twice that as JSON.
-const MAX_PAGE: usize = 64 << 20;
-const MAX_EVENT: usize = 4 << 20;
+pub(super) const MAX_PAGE: usize = 64 << 20;
+pub(super) const MAX_EVENT: usize = 4 << 20;
 const MAX_ERROR: usize = 64 << 10;
 /// Most objects of a kind.
-const MAX_OBJECTS: usize = 500_000;
+pub(super) const MAX_OBJECTS: usize = 500_000;
 /// The server ends a watch after this many seconds, with a bookmark before; one that does not is a connection that nobody
 /// has at the other end.
-const WATCH: u32 = 60;
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const WATCH: u32 = 60;
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// A list that is read page by page, as of one moment.
 pub(super) struct Pages<'a, K> {
@@ -182,14 +182,14 @@ pub(super) async fn create(client: &Client, path: &str, verb: &str, body: Vec<u8
 }
 
 /// The body of a successful answer.
-async fn send(client: &Client, verb: &str, request: hyper::Request<Vec<u8>>) -> Result<Body, Fault> {
+pub(super) async fn send(client: &Client, verb: &str, request: hyper::Request<Vec<u8>>) -> Result<Body, Fault> {
     let response = ask(client, request).await?;
     let code = response.status();
     let body = response.into_body();
     if code.is_success() { Ok(body) } else { Err(refusal(verb, code.as_u16(), body).await) }
 }
 
-async fn ask(client: &Client, request: hyper::Request<Vec<u8>>) -> Result<hyper::Response<Body>, Fault> {
+pub(super) async fn ask(client: &Client, request: hyper::Request<Vec<u8>>) -> Result<hyper::Response<Body>, Fault> {
     let sent = timeout(PATIENCE, client.send(request.map(Body::from))).await.map_err(|_| Fault::silence())?;
     sent.map_err(|error| match error {
         // What stands around the reason says nothing to people.
@@ -199,12 +199,12 @@ async fn ask(client: &Client, request: hyper::Request<Vec<u8>>) -> Result<hyper:
 }
 
 /// Without a readable reason the number has to do.
-async fn refusal(verb: &str, code: u16, mut body: Body) -> Fault {
+pub(super) async fn refusal(verb: &str, code: u16, mut body: Body) -> Fault {
     let text = whole(&mut body, MAX_ERROR).await.unwrap_or_default();
     Fault::status(verb, code, serde_json::from_slice::<Status>(&text).ok().as_ref())
 }
 
-async fn whole(body: &mut Body, limit: usize) -> Result<Vec<u8>, Fault> {
+pub(super) async fn whole(body: &mut Body, limit: usize) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(|_| Fault::silence())? {
         let frame = frame.map_err(|error| Fault::connection(&error))?;
@@ -217,6 +217,6 @@ async fn whole(body: &mut Body, limit: usize) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-fn garbage(verb: &str, error: &serde_json::Error) -> Fault {
+pub(super) fn garbage(verb: &str, error: &serde_json::Error) -> Fault {
     Fault::garbage(format!("cannot {verb}: an answer that cannot be read: {error}"))
 }

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::sync::SyncOptions;
+use crate::{imports::ToKubernetes, sync::SyncOptions};
 
 /// One Kubernetes cluster that is read from its API server.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,6 +35,9 @@ pub struct ClusterConfig {
     /// Whether what is wrong with a Service is told as an Event on it, by the leader (default: yes).
     #[serde(default = "yes")]
     pub events: bool,
+    /// Services of Consul that appear in this cluster (default: none do).
+    #[serde(default)]
+    pub to_kubernetes: Option<ToKubernetes>,
     /// Keys of `sync` that are others for this cluster.
     #[serde(default)]
     pub sync: Map<String, Value>,
@@ -81,6 +84,9 @@ impl ClusterConfig {
 
     fn validate(&self, sync: &SyncOptions) -> Result<(), String> {
         self.options(sync)?;
+        if let Some(imports) = &self.to_kubernetes {
+            imports.validate(&self.name).map_err(|what| format!("toKubernetes: {what}"))?;
+        }
         if self.in_cluster && (self.kubeconfig.is_some() || self.context.is_some()) {
             return Err("inCluster excludes kubeconfig and context".to_owned());
         }

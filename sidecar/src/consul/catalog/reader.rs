@@ -29,6 +29,8 @@ pub(super) struct Reader {
     config: CatalogConfig,
     /// What is ours in the catalog, and known from elsewhere.
     ours: Vec<Scope>,
+    /// Whether services without routing tags are left out.
+    is_routed: bool,
     seen: Seen,
 }
 
@@ -66,7 +68,12 @@ struct Check {
 
 impl Reader {
     pub(super) fn new(client: Client, config: CatalogConfig, ours: Vec<Scope>) -> Self {
-        Self { client, config, ours, seen: Seen::default() }
+        Self { client, config, ours, is_routed: true, seen: Seen::default() }
+    }
+
+    /// Services without routing tags count, too.
+    pub(super) fn without_tags(&mut self) {
+        self.is_routed = false;
     }
 
     /// The catalog as it is now. Without `all`, services whose tags and checks are as before are taken to be so. After an error
@@ -97,7 +104,7 @@ impl Reader {
         Ok(Catalog::Whole { registrations, unusable })
     }
 
-    /// Services with routing tags, and such whose names cannot be used.
+    /// Services that are wanted, and such whose names cannot be used.
     async fn names(&self) -> Result<(BTreeMap<String, BTreeSet<String>>, Vec<String>), ConsulError> {
         const AT: &str = "/v1/catalog/services";
         let names: BTreeMap<String, Option<BTreeSet<String>>> =
@@ -106,10 +113,11 @@ impl Reader {
             return Err(ConsulError::filtered(AT));
         }
         let names = names.into_iter().map(|(name, tags)| (name, tags.unwrap_or_default()));
-        let wanted = names.filter(|(name, tags)| self.config.selects(name) && tags.iter().any(|tag| is_routing(tag)));
+        let is_routed = |tags: &BTreeSet<String>| !self.is_routed || tags.iter().any(|tag| is_routing(tag));
+        let wanted = names.filter(|(name, tags)| self.config.selects(name) && is_routed(tags));
         let (wanted, unusable): (BTreeMap<_, _>, BTreeMap<_, _>) = wanted.partition(|(name, _)| is_plain(name));
         if wanted.len() > MAX_SERVICES {
-            let what = format!("{} services carry routing tags, more than {MAX_SERVICES}", wanted.len());
+            let what = format!("{} services are selected, more than {MAX_SERVICES}", wanted.len());
             return Err(ConsulError::standing(AT, what, SELECT));
         }
         Ok((wanted, unusable.into_keys().collect()))
@@ -143,7 +151,7 @@ impl Reader {
     }
 }
 
-const SELECT: &str = "name those that the gateway is for in catalog.services";
+const SELECT: &str = "name those that matter in catalog.services, or in toKubernetes.services of the cluster";
 
 impl Seen {
     fn is_same(&self, name: &str, tags: &BTreeSet<String>, checks: &Checks) -> bool {
