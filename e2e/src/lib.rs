@@ -20,6 +20,7 @@ pub mod client;
 pub mod dns;
 pub mod echo;
 pub mod guarded;
+pub mod keen;
 pub mod kubernetes;
 pub mod limits;
 pub mod load;

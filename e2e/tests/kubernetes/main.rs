@@ -4,6 +4,7 @@ mod cases;
 mod changes;
 mod events;
 mod faults;
+mod idle;
 mod rights;
 mod setup;
 mod several;
