@@ -55,7 +55,7 @@ fn features() -> [Feature; 4] {
             name: "gate.kv",
             sections: json!({"gate": {"kv": {}}}),
             more: Some("policy-gate-kv.hcl"),
-            done: ("/v1/kv/traefik/?keys", "traefik/http/routers"),
+            done: ("/v1/kv/traefik/?keys", "traefik/http/middlewares"),
             less: &[
                 ("key_prefix \"traefik/\" { policy = \"write\" }", "", "lacks permission 'key:"),
                 ("key_prefix \"traefik/\" { policy = \"write\" }", "key_prefix \"traefik/\" { policy = \"read\" }", "lacks permission 'key:write' on \"traefik"),

@@ -22,7 +22,7 @@ const WAITING: usize = 64;
 /// After a failed query.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The two indexes that move with our instances: one of services, one of checks.
+/// The indexes that move with our instances: of services and of checks, on the synthetic node and on those of our own.
 #[derive(Debug)]
 pub(super) struct Drift {
     /// What the queries were answered: an index, or nothing where one failed.
@@ -50,23 +50,24 @@ impl Drift {
     /// Begins to watch.
     pub(super) fn new(client: &Arc<Client>, scope: &Scope) -> Self {
         let node = &scope.node;
-        let query = |path: String, filter: &str| {
-            let mark = scope.per_node.then(|| ("node-meta", scope.node_mark()));
-            let parameters = mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect();
-            Query { path, parameters, index: 0 }
+        let query = |path: String, mark: Option<String>, filter: &str| {
+            let mark = mark.map(|mark| ("node-meta", mark));
+            Query { path, parameters: mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect(), index: 0 }
         };
-        let (services, checks) = if scope.per_node {
-            // Wakes on any instance of the catalog: one query instead of one for each node.
-            (query("/v1/catalog/nodes".to_owned(), "Node"), query("/v1/health/state/any".to_owned(), "CheckID"))
-        } else {
-            (
-                query(format!("/v1/catalog/node-services/{node}"), "ID"),
-                query(format!("/v1/health/node/{node}"), "CheckID"),
-            )
-        };
+        let mut all = vec![
+            query(format!("/v1/catalog/node-services/{node}"), None, "ID"),
+            query(format!("/v1/health/node/{node}"), None, "CheckID"),
+        ];
+        if scope.per_node {
+            // One query for all nodes that bear our mark. (That of nodes does not wake when an instance on one changes.) What is
+            // left on the synthetic node is ours to take away, and nobody says whether it bears the mark.
+            let mark = scope.node_mark();
+            all.push(query("/v1/catalog/services".to_owned(), Some(mark.clone()), "ServiceName"));
+            all.push(query("/v1/health/state/any".to_owned(), Some(mark), "CheckID"));
+        }
         let (told, answers) = mpsc::channel(WAITING);
         let mut queries = JoinSet::new();
-        for query in [services, checks] {
+        for query in all {
             queries.spawn(query.follow(Arc::clone(client), told.clone()));
         }
         let (ours, look, after_own) = (BTreeSet::new(), None, AFTER_OWN);
