@@ -17,11 +17,15 @@ const PIECE: usize = 64 << 10;
 /// Most headers of an answer.
 const HEADERS: usize = 64;
 
-/// A connection on which the same request is sent again and again.
+/// A connection on which the same request is sent again and again, several at once: each is answered at a time of its own, and
+/// on a busy machine waiting for a turn of the processor is most of the time.
 #[derive(Debug)]
 pub struct Asker {
     stream: TcpStream,
-    request: Vec<u8>,
+    requests: Vec<u8>,
+    /// Answers that are still to come.
+    open: usize,
+    at_once: usize,
     /// What came and was not used yet.
     raw: Vec<u8>,
     body: Vec<u8>,
@@ -49,18 +53,22 @@ pub struct Outcome {
 // === impl Asker ===
 
 impl Asker {
-    /// Connects for GETs of this path.
-    pub fn connect(address: SocketAddr, path: &str) -> Result<Asker> {
+    /// Connects for GETs of this path, so many of them under way at once.
+    pub fn connect(address: SocketAddr, path: &str, at_once: usize) -> Result<Asker> {
         let stream = TcpStream::connect(address).context("connecting")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
-        Ok(Asker { stream, request, raw: Vec::new(), body: Vec::new() })
+        let requests = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(at_once).into_bytes();
+        Ok(Asker { stream, requests, open: 0, at_once, raw: Vec::new(), body: Vec::new() })
     }
 
-    /// Asks once; the body of the answer, which must be a 200.
+    /// The body of the next answer, which must be a 200. Asks first where no answer is to come.
     pub fn ask(&mut self) -> Result<&[u8]> {
-        self.stream.write_all(&self.request).context("asking")?;
+        if self.open == 0 {
+            self.stream.write_all(&self.requests).context("asking")?;
+            self.open = self.at_once;
+        }
+        self.open -= 1;
         let (status, length, head) = loop {
             if let Some(head) = head(&self.raw)? {
                 break head;
@@ -133,21 +141,22 @@ fn head(raw: &[u8]) -> Result<Option<(u16, Option<usize>, usize)>> {
 // === impl Reader ===
 
 impl Reader {
-    /// Starts one that asks at most every `pace`. `judge` is shown every answer that differs from the one before.
+    /// Starts one that reads at most every `pace`, so many answers from one asking. `judge` is shown every answer that differs
+    /// from the one before.
     pub fn start(
         address: SocketAddr,
         path: &str,
-        pace: Duration,
+        (pace, at_once): (Duration, usize),
         mut judge: impl FnMut(&[u8]) -> Result<()> + Send + 'static,
     ) -> Result<Reader> {
-        let mut asker = Asker::connect(address, path)?;
+        let mut asker = Asker::connect(address, path, at_once)?;
         let (stop, reads) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&reads));
         let thread = std::thread::spawn(move || {
             let (mut last, mut changes, mut longest) = (Vec::new(), 0, Duration::ZERO);
-            let mut before = Instant::now();
+            let (mut before, mut read) = (Instant::now(), 0_u32);
+            let start = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
-                let begun = Instant::now();
                 let answer = asker.ask()?;
                 if *answer != last {
                     judge(answer)?;
@@ -157,7 +166,9 @@ impl Reader {
                 counter.fetch_add(1, Ordering::Relaxed);
                 longest = longest.max(before.elapsed());
                 before = Instant::now();
-                std::thread::sleep(pace.saturating_sub(begun.elapsed()));
+                read += 1;
+                // What was missed is not made up for.
+                std::thread::sleep((pace * read).saturating_sub(start.elapsed()).min(pace));
             }
             Ok(Outcome { reads: counter.load(Ordering::Relaxed), changes, longest })
         });

@@ -29,10 +29,12 @@ const TURNOVER: usize = 5;
 const STEPS: usize = 10;
 /// All readers together look at least this often while something changes.
 const PER_SECOND: f64 = 1_000.0;
-/// Of each kind.
+/// Readers of the names with their tags; how often each looks if it can, and for how many answers it asks at once.
 const READERS: usize = 2;
-/// How often each looks if it can.
-const PACE: Duration = Duration::from_micros(800);
+const PACE: Duration = Duration::from_micros(700);
+const AT_ONCE: usize = 8;
+/// The same of the readers of all instances, whose answers are a hundred times as large.
+const PACE_OF_ALL: Duration = Duration::from_millis(5);
 /// Instances of one service whose tags fit into one transaction: Consul takes 128 operations, and one is the fence.
 const MOST_AT_ONCE: usize = 127;
 
@@ -108,11 +110,13 @@ fn readers(registry: &Registry) -> Vec<(&'static str, Reader)> {
     };
     let mut readers = Vec::new();
     let paths = [("/v1/health/service/web", "\"Tags\":"), ("/v1/catalog/service/web", "\"ServiceTags\":")];
-    for number in 0..READERS {
-        readers.push(("/v1/catalog/services", Reader::start(address, "/v1/catalog/services?stale", PACE, names).unwrap()));
-        let (path, before) = paths[number % paths.len()];
+    for _ in 0..READERS {
+        let reader = Reader::start(address, "/v1/catalog/services?stale", (PACE, AT_ONCE), names);
+        readers.push(("/v1/catalog/services", reader.unwrap()));
+    }
+    for (path, before) in paths {
         let judge = move |answer: &[u8]| whole(answer, before, INSTANCES).map(drop);
-        readers.push((path, Reader::start(address, path, PACE, judge).unwrap()));
+        readers.push((path, Reader::start(address, path, (PACE_OF_ALL, 1), judge).unwrap()));
     }
     readers
 }
@@ -185,7 +189,7 @@ async fn the_tags_of_127_instances_change_at_once_and_of_more_in_parts_without_a
             }
             Ok(())
         };
-        let reader = Reader::start(address, "/v1/catalog/service/web", Duration::ZERO, judge).unwrap();
+        let reader = Reader::start(address, "/v1/catalog/service/web", (Duration::ZERO, 1), judge).unwrap();
         for number in 1..=ROUNDS {
             of_round(number);
             wait_for_so_many(&registry, number, instances).await;

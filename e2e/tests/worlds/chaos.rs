@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// After this long, somebody writes into the catalog once more: a write that is hidden behind one of ours is then seen at
 /// once. With `PORTCULLIS_WORLDS_PATIENT` nobody does.
 const NUDGE: Duration = Duration::from_secs(3);
+/// A round that takes longer shows this many lines of what the sidecars say.
+const SLOW: Duration = Duration::from_secs(20);
+const SHOWN: usize = 30;
 const POLL: Duration = Duration::from_millis(50);
 const LOCK: &str = "/v1/kv/portcullis/sync/east/lock";
 
@@ -131,6 +134,13 @@ impl Chaos {
             self.consul_nodes,
             start.elapsed()
         ));
+        if start.elapsed() > SLOW {
+            for sidecar in self.sidecars.iter().flatten() {
+                let log = sidecar.log().unwrap();
+                let lines: Vec<&str> = log.lines().collect();
+                say(&format!("slow, a sidecar said:\n{}", lines[lines.len().saturating_sub(SHOWN)..].join("\n")));
+            }
+        }
     }
 
     /// A sidecar that starts afresh finds nothing to write, and `plan --diff` nothing to do.
@@ -202,7 +212,12 @@ impl Chaos {
     /// Writes an instance on a node, unless the node is gone: a new one of that name would not be the sidecar's.
     async fn change(&self, node: &str, service: &Value) -> bool {
         let set = json!([{"Service": {"Verb": "set", "Node": node, "Service": service}}]);
-        self.registry.put("/v1/txn", &set).await.is_ok()
+        if self.registry.put("/v1/txn", &set).await.is_err() {
+            return false;
+        }
+        // Between a last look at an empty node of ours and its removal are some milliseconds that Consul lets nobody close.
+        let found = self.registry.get(&format!("/v1/catalog/node-services/{node}")).await.unwrap();
+        !found["Node"].is_null()
     }
 
     async fn put_service(&self, node: &str, service: &Value) {
@@ -238,7 +253,7 @@ impl Chaos {
                 self.pause().await;
                 self.sidecars[index] = None;
                 self.events().await;
-                if self.random.bool() {
+                if !self.is_patient || self.random.bool() {
                     self.end_session().await;
                 }
                 self.launch(index).await;
@@ -278,6 +293,9 @@ impl Chaos {
                 self.restart_api_server().await;
                 self.launch(1).await;
                 self.registry.resume().await.unwrap();
+                if !self.is_patient {
+                    self.end_session().await;
+                }
             }
             Disaster::Reconfigure => self.reconfigure().await,
         }

@@ -11,6 +11,8 @@ use super::{client::Client, error::ConsulError, live::Scope};
 /// that reading a large catalog never becomes the main thing that we do.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_PER_READ: u32 = 20;
+/// And at most this long, whatever it took.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Our own writes are told apart by their index, and one of somebody else just before may hide behind them. So after them
 /// there is a look as well, but later: it must not become part of the cost of every change.
 const AFTER_OWN: Duration = Duration::from_secs(30);
@@ -37,6 +39,13 @@ pub(super) struct Drift {
     look: Option<Instant>,
     /// How long after them.
     after_own: Duration,
+    pace: Pace,
+}
+
+/// How long reading everything takes.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -71,7 +80,8 @@ impl Drift {
             queries.spawn(query.follow(Arc::clone(client), told.clone()));
         }
         let (ours, look, after_own) = (BTreeSet::new(), None, AFTER_OWN);
-        Self { answers, _queries: queries, not_before: Instant::now(), ours, look, after_own }
+        let pace = Pace::default();
+        Self { answers, _queries: queries, not_before: Instant::now(), ours, look, after_own, pace }
     }
 
     /// Tells that everything is read from now on: what was answered before is in it.
@@ -81,8 +91,9 @@ impl Drift {
 
     /// Tells how long reading took.
     pub(super) fn was_read(&mut self, took: Duration) {
-        self.not_before = Instant::now() + PAUSE.max(took * PAUSE_PER_READ);
-        self.after_own = AFTER_OWN.max(took * AFTER_OWN_PER_READ);
+        let cost = self.pace.cost(took);
+        self.not_before = Instant::now() + pause(cost);
+        self.after_own = AFTER_OWN.max(cost * AFTER_OWN_PER_READ);
         self.look = None;
     }
 
@@ -122,6 +133,22 @@ impl Drift {
     }
 }
 
+fn pause(cost: Duration) -> Duration {
+    PAUSE.max(cost * PAUSE_PER_READ).min(LONGEST_PAUSE)
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// What a read costs that took so long. A Consul that elects a leader lets a question wait for seconds, and that costs
+    /// nobody anything: a read counts for no more than the one before it.
+    fn cost(&mut self, took: Duration) -> Duration {
+        self.last.replace(took).map_or(took, |last| last.min(took))
+    }
+}
+
+// === impl Query ===
+
 impl Query {
     /// Asks until nobody wants to know.
     async fn follow(mut self, client: Arc<Client>, told: mpsc::Sender<Option<u64>>) {
@@ -150,5 +177,23 @@ impl Query {
                 return Ok(self.index);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_read_makes_nobody_blind() {
+        let mut pace = Pace::default();
+        let mut after = |millis| pause(pace.cost(Duration::from_millis(millis))).as_millis();
+        assert_eq!(after(10), 1_000);
+        // A restart of Consul.
+        assert_eq!(after(3_000), 1_000);
+        assert_eq!(after(200), 4_000, "one of a catalog that has grown");
+        assert_eq!(after(300), 4_000);
+        assert_eq!(after(9_000), 6_000);
+        assert_eq!(after(9_000), 30_000);
     }
 }
