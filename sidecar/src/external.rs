@@ -92,8 +92,7 @@ impl Source {
         let (outcomes, found) = mpsc::channel(WAITING);
         let (desired, probes) = (Desired::default(), BTreeMap::new());
         let prober = Prober::new(config.ca_file.as_deref())?;
-        let source =
-            Self { config, options, prober, leads, inputs, outcomes, desired, probes, said: None };
+        let source = Self { config, options, prober, leads, inputs, outcomes, desired, probes, said: None };
         Ok((source, found))
     }
 

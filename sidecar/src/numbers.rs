@@ -313,7 +313,10 @@ mod tests {
         let (numbers, status) = (Numbers::default(), Shared::default());
         numbers.add("east", Some(status.clone()));
         numbers.add("west", None);
-        numbers.set("east", Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2, closed: 1 });
+        numbers.set(
+            "east",
+            Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2, closed: 1 },
+        );
         numbers.set_notes(1, 2);
         status.lock().removed = 7;
         let found = lines(&numbers);

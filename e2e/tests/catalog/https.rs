@@ -91,7 +91,8 @@ async fn a_probe_by_https_believes_only_the_right_name_of_a_trusted_authority() 
         found == status && output.contains(said) && !output.contains("not probed")
     };
     for (name, status, _, said) in cases {
-        let took = synced::wait_for(&format!("{name} is {status}"), PATIENCE, async || is(name, status, said).await).await;
+        let took =
+            synced::wait_for(&format!("{name} is {status}"), PATIENCE, async || is(name, status, said).await).await;
         say(&format!("{name} is {status} after {took:?}: {:?}", check(&registry, name).await.1));
     }
     // Another certificate at the same place, and back.

@@ -58,7 +58,11 @@ fn features() -> [Feature; 4] {
             done: ("/v1/kv/traefik/?keys", "traefik/http/middlewares"),
             less: &[
                 ("key_prefix \"traefik/\" { policy = \"write\" }", "", "lacks permission 'key:"),
-                ("key_prefix \"traefik/\" { policy = \"write\" }", "key_prefix \"traefik/\" { policy = \"read\" }", "lacks permission 'key:write' on \"traefik"),
+                (
+                    "key_prefix \"traefik/\" { policy = \"write\" }",
+                    "key_prefix \"traefik/\" { policy = \"read\" }",
+                    "lacks permission 'key:write' on \"traefik",
+                ),
                 ("key_prefix \"portcullis/sync/gate/\" { policy = \"write\" }", "", "lacks permission 'key:"),
             ],
         },
@@ -68,7 +72,11 @@ fn features() -> [Feature; 4] {
             more: Some("policy-external.hcl"),
             done: ("/v1/catalog/service/billing", "external-vms-vm-7"),
             less: &[
-                ("node_prefix \"external-vms-\" { policy = \"write\" }", "", "lacks permission 'node:write' on \"external-vms-vm-7\""),
+                (
+                    "node_prefix \"external-vms-\" { policy = \"write\" }",
+                    "",
+                    "lacks permission 'node:write' on \"external-vms-vm-7\"",
+                ),
                 ("key_prefix \"portcullis/sync/external/vms/\" { policy = \"write\" }", "", "lacks permission 'key:"),
             ],
         },
@@ -98,7 +106,8 @@ async fn each_option_works_with_the_shipped_policies_and_names_the_right_that_la
     let version = registry.version().await.unwrap();
     SHOP.write(&Layout::new(&folder.path().join("first")).unwrap());
     fs::create_dir_all(folder.path().join("external")).unwrap();
-    let vm = json!({"nodes": [{"name": "vm-7", "address": "192.0.2.7", "services": [{"name": "billing", "port": 80}]}]});
+    let vm =
+        json!({"nodes": [{"name": "vm-7", "address": "192.0.2.7", "services": [{"name": "billing", "port": 80}]}]});
     fs::write(folder.path().join("external/vms.json"), vm.to_string()).unwrap();
     for feature in features() {
         if feature.name == "deadManSeconds" && version < (1, 21) {
@@ -124,7 +133,8 @@ async fn each_option_works_with_the_shipped_policies_and_names_the_right_that_la
             let layout = arrange(folder.path(), &name, &registry, &secret, &feature);
             let sidecar = Sidecar::start(&parts.sidecar, &layout).await.unwrap();
             let log = || sidecar.log().unwrap();
-            wait_for(&format!("{}: the error without {rule}", feature.name), TAKEOVER, async || log().contains(said)).await;
+            wait_for(&format!("{}: the error without {rule}", feature.name), TAKEOVER, async || log().contains(said))
+                .await;
             let line = log().lines().find(|line| line.contains(said)).unwrap_or_default().to_owned();
             say(&format!("{} without {rule}: {line}", feature.name));
             assert!(line.contains("ERROR"), "{line}");

@@ -92,7 +92,8 @@ async fn nothing_is_written_where_nothing_happens() {
         sleep(BEAT).await;
         beats += 1;
         let mut same = node(0);
-        same["status"]["conditions"][0]["lastHeartbeatTime"] = format!("2026-01-01T{:02}:{:02}:00Z", beats / 60 % 24, beats % 60).into();
+        same["status"]["conditions"][0]["lastHeartbeatTime"] =
+            format!("2026-01-01T{:02}:{:02}:00Z", beats / 60 % 24, beats % 60).into();
         world.server.put(&same).await.unwrap();
         let mut same = slice("web", &[0, 1, 2], true);
         same["metadata"]["annotations"] = json!({"beat": beats.to_string()});

@@ -2,6 +2,7 @@
 
 mod cases;
 mod changes;
+mod credentials;
 mod events;
 mod faults;
 mod idle;

@@ -100,6 +100,8 @@ pub(crate) fn differences(found: &BTreeMap<Place, Value>, wanted: &BTreeMap<Plac
     let differs = places.into_iter().filter(|place| found.get(place) != wanted.get(place));
     let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
     differs
-        .map(|place| format!("{place:?}: in the catalog {}, planned {}", show(found.get(place)), show(wanted.get(place))))
+        .map(|place| {
+            format!("{place:?}: in the catalog {}, planned {}", show(found.get(place)), show(wanted.get(place)))
+        })
         .collect()
 }

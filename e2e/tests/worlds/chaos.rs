@@ -200,7 +200,8 @@ impl Chaos {
                 self.registry.put("/v1/catalog/deregister", &check).await.unwrap();
             }
             (7, Some(((node, id), value))) => {
-                let taken = json!({"ID": id, "Service": value["name"], "Address": "198.51.100.1", "Port": 1, "Tags": ["k8s"]});
+                let taken =
+                    json!({"ID": id, "Service": value["name"], "Address": "198.51.100.1", "Port": 1, "Tags": ["k8s"]});
                 if self.change(node, &taken).await {
                     self.remember((node.clone(), id.clone())).await;
                 }

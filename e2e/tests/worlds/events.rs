@@ -22,9 +22,13 @@ pub(crate) async fn begin(server: &ApiServer) {
         server.put(&node(number, &format!("192.0.2.{}", number + 1), true)).await.unwrap();
     }
     let mut calm = service(CALM, 31000, &Map::new());
-    calm["metadata"]["annotations"] = json!({"tags": "a,b", "traefik.http.routers.calm.rule": "Host(`calm.localhost`)"});
+    calm["metadata"]["annotations"] =
+        json!({"tags": "a,b", "traefik.http.routers.calm.rule": "Host(`calm.localhost`)"});
     server.put(&calm).await.unwrap();
-    server.put(&slice(CALM, 1, CALM_NODES.into_iter().map(|number| endpoint(number, true, false)).collect())).await.unwrap();
+    server
+        .put(&slice(CALM, 1, CALM_NODES.into_iter().map(|number| endpoint(number, true, false)).collect()))
+        .await
+        .unwrap();
 }
 
 /// One change of one object of the cluster.

@@ -61,7 +61,11 @@ impl Drift {
         let node = &scope.node;
         let query = |path: String, mark: Option<String>, filter: &str| {
             let mark = mark.map(|mark| ("node-meta", mark));
-            Query { path, parameters: mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect(), index: 0 }
+            Query {
+                path,
+                parameters: mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect(),
+                index: 0,
+            }
         };
         let mut all = vec![
             query(format!("/v1/catalog/node-services/{node}"), None, "ID"),

@@ -130,8 +130,12 @@ fn a_route_that_two_services_claim_closes_a_service_of_each_cluster() {
     services.take(Input::Cluster("west".to_owned(), Said::Whole(Box::new(rival))));
     services.tell();
     assert_eq!(destinations(&table), ["api"]);
-    let closed = |services: &Services| services.clusters.values().map(Known::counts).map(|it| it.closed).collect::<Vec<_>>();
+    let closed =
+        |services: &Services| services.clusters.values().map(Known::counts).map(|it| it.closed).collect::<Vec<_>>();
     assert_eq!(closed(&services), [1, 1]);
     whole(&mut services, "west", &["db"]);
-    assert_eq!((destinations(&table), closed(&services)), (vec!["api".to_owned(), "db".to_owned(), "web".to_owned()], vec![0, 0]));
+    assert_eq!(
+        (destinations(&table), closed(&services)),
+        (vec!["api".to_owned(), "db".to_owned(), "web".to_owned()], vec![0, 0])
+    );
 }
