@@ -25,10 +25,8 @@ pub(crate) async fn begin(server: &ApiServer) {
     calm["metadata"]["annotations"] =
         json!({"tags": "a,b", "traefik.http.routers.calm.rule": "Host(`calm.localhost`)"});
     server.put(&calm).await.unwrap();
-    server
-        .put(&slice(CALM, 1, CALM_NODES.into_iter().map(|number| endpoint(number, true, false)).collect()))
-        .await
-        .unwrap();
+    let endpoints = CALM_NODES.map(|number| endpoint(number, true, false));
+    server.put(&slice(CALM, 1, &endpoints)).await.unwrap();
 }
 
 /// One change of one object of the cluster.
@@ -42,13 +40,13 @@ pub(crate) async fn of_cluster(server: &ApiServer, random: &mut Rng) {
         }
         7..8 => server.delete(&service(name, 30000, &Map::new())).await.unwrap(),
         8..14 => {
-            let endpoints = match name {
+            let endpoints: Vec<Value> = match name {
                 "big" if random.bool() => (0..MANY).map(|number| endpoint(number, true, false)).collect(),
                 _ => (0..random.usize(0..6)).map(|_| some_endpoint(random)).collect(),
             };
-            server.put(&slice(name, random.usize(1..3), endpoints)).await.unwrap();
+            server.put(&slice(name, random.usize(1..3), &endpoints)).await.unwrap();
         }
-        14..15 => server.delete(&slice(name, random.usize(1..3), Vec::new())).await.unwrap(),
+        14..15 => server.delete(&slice(name, random.usize(1..3), &[])).await.unwrap(),
         15..19 => {
             let address = format!("192.0.2.{}", 200 + random.usize(0..8));
             let mut changed = node(random.usize(0..NODES), &address, random.usize(0..3) > 0);
@@ -78,7 +76,7 @@ fn service(name: &str, node_port: usize, annotations: &Map<String, Value>) -> Va
                                                   {"name": "admin", "port": 81, "nodePort": node_port + 5}]}})
 }
 
-fn slice(service: &str, number: usize, endpoints: Vec<Value>) -> Value {
+fn slice(service: &str, number: usize, endpoints: &[Value]) -> Value {
     json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
            "ports": [{"name": "http", "port": 8080}, {"name": "admin", "port": 8081}],
            "metadata": {"name": format!("{service}-{number}"), "namespace": "shop", "labels": {"kubernetes.io/service-name": service}},
