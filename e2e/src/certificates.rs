@@ -170,6 +170,14 @@ fn validity(expired: bool) -> (OffsetDateTime, OffsetDateTime) {
     (end - Duration::days(2), end)
 }
 
+/// What a server shows, to clients of any kind.
+pub fn server_configuration(identity: &Identity) -> Result<Arc<rustls::ServerConfig>> {
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth();
+    Ok(Arc::new(builder.with_single_cert(identity.chain(), identity.key())?))
+}
+
 /// What a client of the gateway trusts and shows. The cryptography provider is named, never the process-wide default.
 pub(crate) fn client_configuration(
     authority: &Authority,

@@ -22,6 +22,7 @@ pub mod dns;
 pub mod echo;
 pub mod guarded;
 pub mod issuer;
+pub mod keen;
 pub mod kubernetes;
 pub mod limits;
 pub mod load;

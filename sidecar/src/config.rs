@@ -213,6 +213,9 @@ impl Config {
         if let Some(external) = &mut config.external {
             external.validate().map_err(|what| invalid(format!("external: {what}")))?;
             external.directory = base.join(&external.directory);
+            if let Some(file) = &mut external.ca_file {
+                *file = base.join(&*file);
+            }
             if config.consul.is_some() && !config.catalog.watch {
                 return Err(invalid(
                     "external: with consul it needs catalog.watch: true, to see what the leader probes".to_owned(),

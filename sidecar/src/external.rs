@@ -37,6 +37,7 @@ pub use self::{
     config::ExternalConfig,
     desired::{Desired, Probe, desired},
     file::load,
+    probe::ProbeError,
 };
 
 /// How many outcomes of probes may wait.
@@ -87,11 +88,11 @@ impl Source {
         options: SyncOptions,
         leads: watch::Receiver<bool>,
         inputs: Inputs,
-    ) -> Result<(Self, mpsc::Receiver<(Probe, Outcome)>), reqwest::Error> {
+    ) -> Result<(Self, mpsc::Receiver<(Probe, Outcome)>), ProbeError> {
         let (outcomes, found) = mpsc::channel(WAITING);
         let (desired, probes) = (Desired::default(), BTreeMap::new());
-        let source =
-            Self { config, options, prober: Prober::new()?, leads, inputs, outcomes, desired, probes, said: None };
+        let prober = Prober::new(config.ca_file.as_deref())?;
+        let source = Self { config, options, prober, leads, inputs, outcomes, desired, probes, said: None };
         Ok((source, found))
     }
 

@@ -55,6 +55,8 @@ pub struct Counts {
     pub instances: usize,
     /// Those that are not ready.
     pub critical: usize,
+    /// Services that an error keeps from being synced or exposed: annotations, or a route that is another's as well.
+    pub closed: usize,
 }
 
 /// How a cluster stands, the worst first: what one glance should show.
@@ -179,6 +181,9 @@ impl Collector for Numbers {
             u64::from(it.counts.is_whole && !it.counts.is_broken)
         })?;
         out.gauge("sync_services", "Services of the cluster, synced or not", |it| it.counts.services as u64)?;
+        out.gauge("sync_closed_services", "Services that an error keeps from being synced or exposed", |it| {
+            it.counts.closed as u64
+        })?;
         out.registrations()?;
         out.notes(all.errors, all.warnings)?;
         out.gauge("consul_leader", "Whether this sidecar writes", |it| it.status().leads.into())?;
@@ -311,7 +316,7 @@ mod tests {
         let (numbers, status) = (Numbers::default(), Shared::default());
         numbers.add("east", Some(status.clone()));
         assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("starting", false));
-        let counts = Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2 };
+        let counts = Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2, closed: 1 };
         numbers.set("east", counts);
         assert_eq!((state(&numbers).as_str(), numbers.ready().is_ok()), ("standby", true));
         status.lock().leads = true;
@@ -332,7 +337,10 @@ mod tests {
         let (numbers, status) = (Numbers::default(), Shared::default());
         numbers.add("east", Some(status.clone()));
         numbers.add("west", None);
-        numbers.set("east", Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2 });
+        numbers.set(
+            "east",
+            Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2, closed: 1 },
+        );
         numbers.set_notes(1, 2);
         status.lock().removed = 7;
         let found = lines(&numbers);
@@ -343,6 +351,7 @@ mod tests {
             "portcullis_sync_registrations{cluster=\"east\",status=\"passing\"} 3",
             "portcullis_sync_registrations{cluster=\"east\",status=\"critical\"} 2",
             "portcullis_sync_notes{severity=\"error\"} 1",
+            "portcullis_sync_closed_services{cluster=\"east\"} 1",
             "portcullis_consul_leader{cluster=\"east\"} 0",
             "portcullis_consul_writes_total{cluster=\"east\",kind=\"removed\"} 7",
             "portcullis_consul_transactions_total{cluster=\"east\"} 0",

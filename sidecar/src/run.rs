@@ -82,8 +82,7 @@ fn further(config: &Config, services: &Services, inputs: &Inputs) -> anyhow::Res
     }
     if let Some(external) = &config.external {
         let (leads, inputs) = (services.others().leads(), inputs.clone());
-        let (source, found) = external::Source::new(external.clone(), config.sync.clone(), leads, inputs)
-            .context("preparing to probe external services")?;
+        let (source, found) = external::Source::new(external.clone(), config.sync.clone(), leads, inputs)?;
         sources.push(tokio::spawn(source.follow(found)));
     }
     Ok(sources)

@@ -75,6 +75,8 @@ struct Known {
     events: Option<Events>,
     /// Keeps services of Consul in this cluster, where that is asked for.
     imports: Option<Importer>,
+    /// Services that an error keeps from being synced or exposed.
+    n_closed: usize,
 }
 
 // === impl Services ===
@@ -214,16 +216,15 @@ impl Services {
     fn say(&mut self) {
         let line = |note: Note| (note.severity, note.to_string());
         let mut lines = BTreeSet::new();
-        for known in self.clusters.values() {
+        let of_routes = self.routes.notes();
+        for known in self.clusters.values_mut() {
             lines.extend(known.broken.iter().map(|line| (Severity::Error, line.clone())));
-            if let Some(events) = &known.events {
-                events.tell(known.world.notes(), |service| known.world.service(service));
-            }
+            known.tell_owners(&of_routes);
             lines.extend(known.world.notes().map(line));
         }
         lines.extend(self.others.broken().map(|line| (Severity::Error, line)));
         lines.extend(self.others.notes().cloned().map(line));
-        lines.extend(self.routes.notes().into_iter().map(line));
+        lines.extend(of_routes.into_iter().map(line));
         for (severity, text) in lines.difference(&self.said) {
             match severity {
                 Severity::Error => tracing::error!("{text}"),
@@ -261,6 +262,7 @@ impl Known {
             untold: BTreeSet::new(),
             events: None,
             imports: None,
+            n_closed: 0,
         }
     }
 
@@ -286,6 +288,25 @@ impl Known {
             self.untold.extend(changed.names.iter().cloned());
         }
         changed
+    }
+
+    /// Tells the authors of Services what is wrong with them. What is said of a Consul name, such as that its route is also
+    /// another's, is said of each Service that is registered under it.
+    fn tell_owners(&mut self, of_routes: &[Note]) {
+        // A Service is `namespace/name`, which no Consul name of a route is.
+        let (mut notes, of_names): (Vec<Note>, Vec<Note>) =
+            self.world.notes().partition(|note| note.object.contains('/'));
+        for note in of_names.iter().chain(of_routes) {
+            let owners = self.world.services_of(&note.object);
+            notes.extend(owners.map(|owner| Note { object: owner.to_string(), ..note.clone() }));
+        }
+        notes.sort();
+        notes.dedup();
+        let errors = notes.iter().filter(|note| note.severity == Severity::Error);
+        self.n_closed = errors.map(|note| note.object.as_str()).collect::<BTreeSet<_>>().len();
+        if let Some(events) = &self.events {
+            events.tell(notes, |service| self.world.service(service));
+        }
     }
 
     /// Tells the follower what it does not know.
@@ -320,6 +341,7 @@ impl Known {
             services: self.world.n_services(),
             instances: self.world.n_instances(),
             critical: self.world.n_critical(),
+            closed: self.n_closed,
         }
     }
 }

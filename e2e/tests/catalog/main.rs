@@ -2,5 +2,6 @@
 
 mod external;
 mod gated;
+mod https;
 mod keys;
 mod setup;

@@ -2,5 +2,6 @@
 
 mod catalog;
 mod faults;
+mod rights;
 mod secured;
 mod setup;

@@ -14,17 +14,22 @@ use crate::setup::{
 };
 
 /// The management token.
-const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
 const KEYS: &str = "/v1/kv/portcullis/services/kubernetes/?keys";
 
-/// The rules of the shipped policy, one a line.
+/// The rules of the shipped policy.
 fn shipped() -> Vec<String> {
-    let text = fs::read_to_string(root().join("deploy/consul/policy.hcl")).unwrap();
+    rules("policy.hcl")
+}
+
+/// The rules of one of the shipped policies, one a line.
+pub(crate) fn rules(file: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("deploy/consul").join(file)).unwrap();
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 /// A token with these rules: its accessor and its secret.
-async fn token(registry: &Registry, name: &str, rules: &[String]) -> (String, String) {
+pub(crate) async fn token(registry: &Registry, name: &str, rules: &[String]) -> (String, String) {
     registry.put("/v1/acl/policy", &json!({"Name": name, "Rules": rules.join("\n")})).await.unwrap();
     let token = registry.put("/v1/acl/token", &json!({"Policies": [{"Name": name}]})).await.unwrap();
     let text = |key: &str| token[key].as_str().unwrap().to_owned();
@@ -32,7 +37,7 @@ async fn token(registry: &Registry, name: &str, rules: &[String]) -> (String, St
 }
 
 /// Ends every session, as if all that held a lock had died long ago.
-async fn end_sessions(registry: &Registry) {
+pub(crate) async fn end_sessions(registry: &Registry) {
     for session in registry.get("/v1/session/list").await.unwrap().as_array().unwrap() {
         let path = format!("/v1/session/destroy/{}", session["ID"].as_str().unwrap());
         registry.put(&path, &Value::Null).await.unwrap();

@@ -2,8 +2,10 @@
 
 mod cases;
 mod changes;
+mod credentials;
 mod events;
 mod faults;
+mod idle;
 mod rights;
 mod setup;
 mod several;

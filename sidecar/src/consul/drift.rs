@@ -11,6 +11,8 @@ use super::{client::Client, error::ConsulError, live::Scope};
 /// that reading a large catalog never becomes the main thing that we do.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_PER_READ: u32 = 20;
+/// And at most this long, whatever it took.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Our own writes are told apart by their index, and one of somebody else just before may hide behind them. So after them
 /// there is a look as well, but later: it must not become part of the cost of every change.
 const AFTER_OWN: Duration = Duration::from_secs(30);
@@ -22,7 +24,7 @@ const WAITING: usize = 64;
 /// After a failed query.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The two indexes that move with our instances: one of services, one of checks.
+/// The indexes that move with our instances: of services and of checks, on the synthetic node and on those of our own.
 #[derive(Debug)]
 pub(super) struct Drift {
     /// What the queries were answered: an index, or nothing where one failed.
@@ -37,6 +39,13 @@ pub(super) struct Drift {
     look: Option<Instant>,
     /// How long after them.
     after_own: Duration,
+    pace: Pace,
+}
+
+/// How long reading everything takes.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -50,27 +59,33 @@ impl Drift {
     /// Begins to watch.
     pub(super) fn new(client: &Arc<Client>, scope: &Scope) -> Self {
         let node = &scope.node;
-        let query = |path: String, filter: &str| {
-            let mark = scope.per_node.then(|| ("node-meta", scope.node_mark()));
-            let parameters = mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect();
-            Query { path, parameters, index: 0 }
+        let query = |path: String, mark: Option<String>, filter: &str| {
+            let mark = mark.map(|mark| ("node-meta", mark));
+            Query {
+                path,
+                parameters: mark.into_iter().chain([("filter", format!("{filter} == \"\""))]).collect(),
+                index: 0,
+            }
         };
-        let (services, checks) = if scope.per_node {
-            // Wakes on any instance of the catalog: one query instead of one for each node.
-            (query("/v1/catalog/nodes".to_owned(), "Node"), query("/v1/health/state/any".to_owned(), "CheckID"))
-        } else {
-            (
-                query(format!("/v1/catalog/node-services/{node}"), "ID"),
-                query(format!("/v1/health/node/{node}"), "CheckID"),
-            )
-        };
+        let mut all = vec![
+            query(format!("/v1/catalog/node-services/{node}"), None, "ID"),
+            query(format!("/v1/health/node/{node}"), None, "CheckID"),
+        ];
+        if scope.per_node {
+            // One query for all nodes that bear our mark. (That of nodes does not wake when an instance on one changes.) What is
+            // left on the synthetic node is ours to take away, and nobody says whether it bears the mark.
+            let mark = scope.node_mark();
+            all.push(query("/v1/catalog/services".to_owned(), Some(mark.clone()), "ServiceName"));
+            all.push(query("/v1/health/state/any".to_owned(), Some(mark), "CheckID"));
+        }
         let (told, answers) = mpsc::channel(WAITING);
         let mut queries = JoinSet::new();
-        for query in [services, checks] {
+        for query in all {
             queries.spawn(query.follow(Arc::clone(client), told.clone()));
         }
         let (ours, look, after_own) = (BTreeSet::new(), None, AFTER_OWN);
-        Self { answers, _queries: queries, not_before: Instant::now(), ours, look, after_own }
+        let pace = Pace::default();
+        Self { answers, _queries: queries, not_before: Instant::now(), ours, look, after_own, pace }
     }
 
     /// Tells that everything is read from now on: what was answered before is in it.
@@ -80,8 +95,9 @@ impl Drift {
 
     /// Tells how long reading took.
     pub(super) fn was_read(&mut self, took: Duration) {
-        self.not_before = Instant::now() + PAUSE.max(took * PAUSE_PER_READ);
-        self.after_own = AFTER_OWN.max(took * AFTER_OWN_PER_READ);
+        let cost = self.pace.cost(took);
+        self.not_before = Instant::now() + pause(cost);
+        self.after_own = AFTER_OWN.max(cost * AFTER_OWN_PER_READ);
         self.look = None;
     }
 
@@ -121,6 +137,22 @@ impl Drift {
     }
 }
 
+fn pause(cost: Duration) -> Duration {
+    PAUSE.max(cost * PAUSE_PER_READ).min(LONGEST_PAUSE)
+}
+
+// === impl Pace ===
+
+impl Pace {
+    /// What a read costs that took so long. A Consul that elects a leader lets a question wait for seconds, and that costs
+    /// nobody anything: a read counts for no more than the one before it.
+    fn cost(&mut self, took: Duration) -> Duration {
+        self.last.replace(took).map_or(took, |last| last.min(took))
+    }
+}
+
+// === impl Query ===
+
 impl Query {
     /// Asks until nobody wants to know.
     async fn follow(mut self, client: Arc<Client>, told: mpsc::Sender<Option<u64>>) {
@@ -149,5 +181,23 @@ impl Query {
                 return Ok(self.index);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slow_read_makes_nobody_blind() {
+        let mut pace = Pace::default();
+        let mut after = |millis| pause(pace.cost(Duration::from_millis(millis))).as_millis();
+        assert_eq!(after(10), 1_000);
+        // A restart of Consul.
+        assert_eq!(after(3_000), 1_000);
+        assert_eq!(after(200), 4_000, "one of a catalog that has grown");
+        assert_eq!(after(300), 4_000);
+        assert_eq!(after(9_000), 6_000);
+        assert_eq!(after(9_000), 30_000);
     }
 }

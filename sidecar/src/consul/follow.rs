@@ -22,7 +22,9 @@ use super::{
     known::Known,
     kv::{self, Changed, Guard, Keeper, Kept},
     live::{Origin, Scope},
-    lock, permission,
+    lock,
+    operation::Operation,
+    permission,
     progress::{self, Progress},
     read,
     said::Said,
@@ -366,6 +368,7 @@ impl Task {
                     continue;
                 }
                 progress.note(&self.scope, services.len(), &mut operations);
+                self.must_be_empty(&operations).await?;
                 match self.client.txn(fence, &operations).await {
                     Ok(index) => {
                         drift.wrote(index);
@@ -397,6 +400,19 @@ impl Task {
             known.apply(&operations, 0);
         }
         Ok(n_taken)
+    }
+
+    /// A node goes with everything on it, and no transaction can say "if it is empty": what somebody registered there since it
+    /// was read would go too. So it is read once more just before.
+    async fn must_be_empty(&self, operations: &[Operation]) -> Result<(), TxnError> {
+        for operation in operations {
+            let Operation::DeleteNode { name, .. } = operation else { continue };
+            let node = read::node(&self.client, name).await.map_err(TxnError::Failed)?;
+            if node.is_some_and(|node| !node.services.is_empty()) {
+                return Err(TxnError::Stale(format!("Consul node {name} is not empty any more")));
+            }
+        }
+        Ok(())
     }
 
     /// Counts what was written, and says it.

@@ -43,7 +43,8 @@ pub async fn live(client: &Client, scope: &Scope, wanted: BTreeSet<String>) -> R
     Ok(live)
 }
 
-async fn node(client: &Client, name: &str) -> Result<Option<LiveNode>, ConsulError> {
+/// One node; `None` if there is none of that name.
+pub(super) async fn node(client: &Client, name: &str) -> Result<Option<LiveNode>, ConsulError> {
     let found = client.get::<NodeServices>(&format!("/v1/catalog/node-services/{name}"), &[]).await?;
     let Some(NodeServices { node: Some(mut node), services }) = found.value else { return Ok(None) };
     node.services = services.into_iter().flatten().map(|service| (service.id.clone(), service)).collect();

@@ -14,6 +14,10 @@ pub struct ExternalConfig {
     /// Two directories that share one Consul must differ here.
     #[serde(default = "name")]
     pub name: String,
+    /// Authorities that the certificates of `https` checks are verified by, in PEM form, read at the start (default: the
+    /// system's).
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl ExternalConfig {

@@ -95,7 +95,7 @@ pub struct Check {
     /// The path that must answer 200 to 299 to a GET by HTTP.
     #[serde(default)]
     pub http: Option<String>,
-    /// The same by HTTPS, with a certificate that the system trusts.
+    /// The same by HTTPS, with a certificate for the address that `external.caFile` or the system vouches for.
     #[serde(default)]
     pub https: Option<String>,
     /// Whether the port must take a connection.

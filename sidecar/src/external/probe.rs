@@ -1,7 +1,13 @@
 //! Probing one place: a GET, or a connection, at an interval; never many at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use thiserror::Error;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, mpsc},
@@ -20,20 +26,53 @@ pub(super) struct Prober {
     places: Arc<Semaphore>,
 }
 
+/// Why nothing can be probed.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The file of `caFile` cannot be read.
+    #[error("external.caFile: {}: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It holds no certificate that can be used.
+    #[error("external.caFile: {}: {what}; give certificates in PEM form", file.display())]
+    NoCertificate {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no HTTP client.
+    #[error("preparing to probe external services: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
 // === impl Prober ===
 
 impl Prober {
-    /// Without proxies and redirects: what is probed is the place itself, by a new connection each time.
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
+    /// Without proxies and redirects: what is probed is the place itself, by a new connection each time. Certificates are
+    /// verified by the authorities of `ca_file`, and by them alone, or by the system's.
+    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, ProbeError> {
         // The one TLS cryptography of the process; an error means that it is set already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(0)
-            .user_agent("portcullis")
-            .build()?;
-        Ok(Self { http, places: Arc::new(Semaphore::new(AT_ONCE)) })
+            .user_agent("portcullis");
+        if let Some(file) = ca_file {
+            let bad = |what: String| ProbeError::NoCertificate { file: file.to_owned(), what };
+            let pem = fs::read(file).map_err(|source| ProbeError::Unreadable { file: file.to_owned(), source })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| bad(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(bad("no certificate in it".to_owned()));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        Ok(Self { http: builder.build()?, places: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Probes for as long as somebody listens.
@@ -80,4 +119,19 @@ fn jittered(interval: Duration) -> Duration {
     // Without randomness they stay together, which is no harm.
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     interval.mul_f64(0.9 + 0.2 * f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_holds_none_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let refused = || Prober::new(Some(&file)).unwrap_err().to_string();
+        assert!(refused().contains("ca.pem"), "{}", refused());
+        fs::write(&file, "no certificate").unwrap();
+        assert!(refused().contains("no certificate in it; give certificates in PEM form"), "{}", refused());
+    }
 }

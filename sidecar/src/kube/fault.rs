@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use kube::core::Status;
+use kube::{client::AuthError, config::KubeconfigError, core::Status};
 
 /// Why something could not be read; `Display` is what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,9 +41,10 @@ const SHOWN: usize = 400;
 
 impl Fault {
     /// The kubeconfig or the service account cannot be used.
-    pub(super) fn configuration(error: &dyn Error) -> Self {
+    pub(super) fn configuration(error: &(dyn Error + 'static)) -> Self {
         let hint = "check kubeconfig, context and inCluster of this cluster in the configuration; read again";
-        Self { what: format!("no way to the API server: {}", chain(error)), hint, then: Then::Renew }
+        let why = guarded(error).unwrap_or_else(|| chain(error));
+        Self { what: format!("no way to the API server: {why}"), hint, then: Then::Renew }
     }
 
     /// The same for something that we do not do.
@@ -99,6 +100,33 @@ impl Fault {
     }
 }
 
+/// The text of failures whose own would show what tokens stand in: the kubeconfig's lines, and what a credential plugin wrote to
+/// its output.
+fn guarded(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut error = Some(error);
+    while let Some(present) = error {
+        if let Some(KubeconfigError::Parse(fault)) = present.downcast_ref() {
+            let at = fault.location().map(|at| format!(" (line {}, column {})", at.line(), at.column()));
+            return Some(format!("the kubeconfig cannot be read as one{}", at.unwrap_or_default()));
+        }
+        let found = present.downcast_ref::<AuthError>().or_else(|| match present.downcast_ref() {
+            Some(kube::Error::Auth(auth)) => Some(auth),
+            _ => None,
+        });
+        match found {
+            Some(AuthError::AuthExecRun { out, .. }) => {
+                let said = String::from_utf8_lossy(&out.stderr);
+                return Some(shorten(&format!("the credential plugin failed ({}): {}", out.status, said.trim())));
+            }
+            Some(AuthError::AuthExecParse(_)) => {
+                return Some("the credential plugin's output is no ExecCredential".to_owned());
+            }
+            _ => error = present.source(),
+        }
+    }
+    None
+}
+
 /// An error with its reasons, each once, on one line.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -137,6 +165,32 @@ mod tests {
         assert!(expired.to_string().starts_with("may not watch nodes: the API server does not accept"), "{expired}");
         assert_eq!((forbidden.then, expired.then), (Then::Resume, Then::Renew));
         assert_eq!(Fault::status("watch nodes", 410, None).then, Then::Relist);
+    }
+
+    #[test]
+    fn what_a_credential_plugin_prints_is_not_repeated() {
+        let output = std::process::Output {
+            status: std::os::unix::process::ExitStatusExt::from_raw(256),
+            stdout: b"{\"token\": \"secret\"}".to_vec(),
+            stderr: b"please log in first\n".to_vec(),
+        };
+        let error = kube::Error::Auth(AuthError::AuthExecRun { cmd: "plugin".to_owned(), out: Box::new(output) });
+        let fault = Fault::configuration(&error).to_string();
+        assert!(fault.contains("failed (exit status: 1): please log in first; check kubeconfig"), "{fault}");
+        assert!(!fault.contains("secret"), "{fault}");
+    }
+
+    #[test]
+    fn a_kubeconfig_that_cannot_be_read_is_not_repeated() {
+        for broken in [
+            "apiVersion: v1\nusers:\n- name: a\n  user: {token: secret\n",
+            "apiVersion: v1\nusers:\n- name: a\n  user: {token: secret, tokenFile: [1]}\n",
+            "apiVersion: v1\nusers:\n- name: a\n  user:\n    token: [secret]\n",
+        ] {
+            let error = kube::config::Kubeconfig::from_yaml(broken).unwrap_err();
+            let fault = Fault::configuration(&error).to_string();
+            assert!(!fault.contains("secret") && fault.contains("check kubeconfig"), "{fault}");
+        }
     }
 
     #[test]

@@ -116,3 +116,26 @@ async fn removals_wait_from_the_end_of_the_grace_until_the_source_can_be_read() 
     known.take(broken());
     assert!(!known.source(start + GRACE * 3).is_broken, "a new fault has a grace of its own");
 }
+
+#[test]
+fn a_route_that_two_services_claim_closes_a_service_of_each_cluster() {
+    let (mut services, table, _) = start();
+    whole(&mut services, "east", &["web", "api"]);
+    // Another Consul name with the same rule.
+    let mut rival = cluster(&["web"]);
+    let (_, mut service) = rival.services.pop_first().unwrap();
+    let name = ("consul.hashicorp.com/service-name".to_owned(), "rival".to_owned());
+    service.metadata.annotations.get_or_insert_default().extend([name]);
+    rival.services.insert(ObjectKey { namespace: "default".to_owned(), name: "web".to_owned() }, service);
+    services.take(Input::Cluster("west".to_owned(), Said::Whole(Box::new(rival))));
+    services.tell();
+    assert_eq!(destinations(&table), ["api"]);
+    let closed =
+        |services: &Services| services.clusters.values().map(Known::counts).map(|it| it.closed).collect::<Vec<_>>();
+    assert_eq!(closed(&services), [1, 1]);
+    whole(&mut services, "west", &["db"]);
+    assert_eq!(
+        (destinations(&table), closed(&services)),
+        (vec!["api".to_owned(), "db".to_owned(), "web".to_owned()], vec![0, 0])
+    );
+}

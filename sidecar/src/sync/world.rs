@@ -138,6 +138,11 @@ impl World {
         self.notes.values().flatten().cloned().chain(self.conflicts.notes())
     }
 
+    /// The Services that are registered under a Consul name.
+    pub fn services_of(&self, name: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.names.get(name).into_iter().flatten()
+    }
+
     /// Whether there is neither a Service nor a Node: more likely a broken source than a cluster.
     pub fn is_empty(&self) -> bool {
         self.objects.services.is_empty() && self.objects.nodes.is_empty()
