@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod config;
 pub mod consul;
+pub mod control;
 pub mod documents;
 pub mod external;
 pub mod gate;

@@ -1,84 +1,117 @@
-//! Policy from its sources to the snapshot: loaded, compared with what is in force, published.
+//! Policy from its sources to the snapshot: joined, loaded, compared with what is in force, published.
 //!
-//! What cannot be read leaves the last good snapshot in force; a standing fault is logged once, and its end too.
+//! What cannot be read leaves the last good documents in force, and nothing is published before every source was read once; a
+//! standing fault is logged once, and its end too.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use portcullis_policy::{Policy, Severity};
-use tokio::sync::Notify;
+use portcullis_policy::{Policy, PolicySettings, Severity};
+use tokio::time::timeout;
 
 use crate::{
     config::Config,
+    consul::ConsulError,
+    control::{Joined, Reading},
     limits::Names,
+    numbers::{self, Numbers},
     policy,
     publish::{self, PublishError},
-    watch::{Watch, look_again},
 };
+
+/// A look even without an event: files that the policy names may have changed.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// What is in force and what was said about it.
 pub struct Policies {
-    config: Config,
+    reading: Reading,
+    settings: PolicySettings,
+    snapshot: PathBuf,
     policy: Option<Policy>,
-    /// What was logged last, so that a standing fault is logged once and its end too.
-    said: Vec<String>,
+    /// What was logged and still holds, so that a standing fault is logged once and its end too.
+    said: BTreeSet<(Severity, String)>,
     /// What the limits in force are called, for the metrics.
     names: Arc<Names>,
+    numbers: Numbers,
 }
 
 // === impl Policies ===
 
 impl Policies {
-    /// Nothing is in force yet; `names` is told what limits are.
-    pub fn new(config: Config, names: Arc<Names>) -> Self {
-        Self { config, policy: None, said: Vec::new(), names }
+    /// Starts reading; nothing is in force yet. `names` is told what limits are.
+    pub fn start(config: &Config, names: Arc<Names>, numbers: Numbers) -> Result<Self, ConsulError> {
+        Ok(Self {
+            reading: Reading::start(config)?,
+            settings: config.policy.settings(),
+            snapshot: config.snapshot.file.clone(),
+            policy: None,
+            said: BTreeSet::new(),
+            names,
+            numbers,
+        })
+    }
+
+    /// What is read, by name.
+    pub fn sources(&self) -> Vec<String> {
+        self.reading.sources.standing().into_iter().map(|(name, _)| name).collect()
     }
 
     /// Keeps the snapshot in step, for ever.
     pub async fn follow(mut self) {
-        let wake = Arc::new(Notify::new());
-        let mut watches = [Watch::start(&self.config.policy.directory, &wake)];
         loop {
+            // Whatever woke us: what did not change is not written.
+            let _ = timeout(PERIOD, self.reading.changed()).await;
             if let Err(error) = self.publish() {
                 tracing::error!(%error, "the snapshot cannot be written; the last good policy stays in force");
             }
-            look_again(&wake, &mut watches).await;
         }
     }
 
     fn publish(&mut self) -> Result<(), PublishError> {
-        let loaded = match policy::load(&self.config.policy.directory, self.config.policy.settings()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.say(vec![(Severity::Fatal, error.to_string())]);
-                return Ok(());
-            }
-        };
-        self.say(loaded.problems.iter().map(|it| (it.severity, it.to_string())).collect());
+        let faults = self.reading.sources.faults();
+        let mut said: BTreeSet<_> =
+            faults.iter().map(|(name, fault)| (Severity::Fatal, format!("{name}: {fault}"))).collect();
+        if !self.reading.sources.missing().is_empty() {
+            self.tell(said, None);
+            return Ok(());
+        }
+        let joined = self.reading.sources.join();
+        let loaded = policy::from_documents(&joined.documents, self.settings.clone());
+        let problems = joined.all_problems();
+        said.extend(problems.iter().chain(&loaded.problems).map(|it| (it.severity, it.to_string())));
+        self.tell(said, Some(&joined));
         if loaded.is_fatal() || self.policy.as_ref() == Some(&loaded.policy) {
             return Ok(());
         }
-        let generation = publish::snapshot(&self.config.snapshot.file, &loaded.policy)?;
+        let generation = publish::snapshot(&self.snapshot, &loaded.policy)?;
         tracing::info!(generation, intentions = loaded.policy.intentions.len(), "policy published");
         self.names.set(policy::limit_names(&loaded.policy));
         self.policy = Some(loaded.policy);
         Ok(())
     }
 
-    fn say(&mut self, problems: Vec<(Severity, String)>) {
-        let texts: Vec<_> = problems.iter().map(|(_, text)| text.clone()).collect();
-        if texts == self.said {
-            return;
-        }
-        for (severity, text) in problems {
+    /// Logs what is new and what is over, and counts.
+    fn tell(&mut self, said: BTreeSet<(Severity, String)>, joined: Option<&Joined>) {
+        for (severity, text) in said.difference(&self.said) {
             match severity {
                 Severity::Fatal => tracing::error!("{text}; the last good policy stays in force"),
                 Severity::Error => tracing::error!("{text}"),
                 Severity::Warning => tracing::warn!("{text}"),
             }
         }
-        if texts.is_empty() && !self.said.is_empty() {
+        for (_, text) in self.said.difference(&said) {
+            tracing::info!("no longer: {text}");
+        }
+        if said.is_empty() && !self.said.is_empty() {
             tracing::info!("the policy has no problems any more");
         }
-        self.said = texts;
+        self.said = said;
+        let conflicts = joined.map(|joined| joined.conflicts.as_slice()).unwrap_or_default();
+        let stricter = conflicts.iter().filter(|it| it.hides.is_stricter()).count();
+        self.numbers.set_policy(numbers::PolicyCounts {
+            sources: self.reading.sources.standing(),
+            is_whole: joined.is_some(),
+            conflicts: conflicts.len() - stricter,
+            stricter,
+        });
     }
 }

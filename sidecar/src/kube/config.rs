@@ -35,6 +35,9 @@ pub struct ClusterConfig {
     /// Whether what is wrong with a Service is told as an Event on it, by the leader (default: yes).
     #[serde(default = "yes")]
     pub events: bool,
+    /// Whether its `ServiceIntentions`, `JWTProvider` and `RateLimits` are policy (default: no).
+    #[serde(default)]
+    pub policy: bool,
     /// Keys of `sync` that are others for this cluster.
     #[serde(default)]
     pub sync: Map<String, Value>,
