@@ -146,10 +146,10 @@ fn default_of(agent: &Value) -> Option<Action> {
     if !own.is_empty() {
         return action(own);
     }
-    match debug.get("ACLsEnabled").and_then(Value::as_bool)? {
-        false => Some(Action::Allow),
-        true => action(debug.get("ACLResolverSettings")?.get("ACLDefaultPolicy")?.as_str()?),
+    if debug.get("ACLsEnabled").and_then(Value::as_bool)? {
+        return action(debug.get("ACLResolverSettings")?.get("ACLDefaultPolicy")?.as_str()?);
     }
+    Some(Action::Allow)
 }
 
 #[cfg(test)]

@@ -154,11 +154,15 @@ pub async fn follow(config: ClusterConfig, source: usize, ears: control::Ears) {
     drop(sender);
     while let Some((number, first)) = told.recv().await {
         let mut concerned = BTreeSet::from([number]);
-        lists.get_mut(number).into_iter().for_each(|list| list.take(first, Instant::now()));
+        if let Some(list) = lists.get_mut(number) {
+            list.take(first, Instant::now());
+        }
         let end = Instant::now() + GATHER;
         while let Ok(Some((number, more))) = timeout_at(end, told.recv()).await {
             concerned.insert(number);
-            lists.get_mut(number).into_iter().for_each(|list| list.take(more, Instant::now()));
+            if let Some(list) = lists.get_mut(number) {
+                list.take(more, Instant::now());
+            }
         }
         for number in concerned {
             let Some(says) = lists.get(number).and_then(List::say) else { continue };
