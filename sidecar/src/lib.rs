@@ -5,7 +5,7 @@
 //!                                                   └─────────► consul ──────────► Consul's catalog
 //!  what others registered ─► consul::catalog ─┐        ▲
 //!  external services ─► external ─────────────┴─► others, joined by sync::foreign
-//!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
+//!  files, resources, Consul ─► control ─► portcullis_authoring::{read, compile} ────► publish ─► the snapshot
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
