@@ -106,9 +106,9 @@ async fn resources_are_policy_before_consuls_entries_and_one_that_is_written_twi
     })
     .await;
 
-    // The API server dies and returns, and a right is taken: nothing changes meanwhile.
+    // The API server dies and returns: nothing changes meanwhile.
     server.kill();
-    line(&sidecar, "cluster east: serviceintentions: ").await;
+    line(&sidecar, "check that the API server runs at the kubeconfig's address").await;
     assert_eq!((seen("web", "db"), seen("web", "more")), (Some(Verdict::Allow), Some(Verdict::Allow)));
     server.resume().await.unwrap();
     server.call("DELETE", &format!("{INTENTIONS}/db"), None).await.unwrap();

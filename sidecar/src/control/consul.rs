@@ -153,6 +153,10 @@ fn default_of(agent: &Value) -> Option<Action> {
 }
 
 #[cfg(test)]
+#[path = "consul/faults.rs"]
+mod faults;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

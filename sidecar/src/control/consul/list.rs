@@ -74,16 +74,18 @@ impl List {
 
     fn right(&self) -> &'static str {
         match self {
-            Self::Entries("jwt-provider") => "the token needs mesh = \"read\" (deploy/consul/policy-read.hcl)",
+            Self::Entries("jwt-provider") => {
+                "check the token; it needs mesh = \"read\" (deploy/consul/policy-read.hcl)"
+            }
             Self::Entries("service-intentions") => {
-                "the token needs service_prefix \"\" with intentions = \"read\" (deploy/consul/policy-read.hcl)"
+                "check the token; it needs service_prefix \"\" with intentions = \"read\" (deploy/consul/policy-read.hcl)"
             }
             Self::Entries(_) => {
                 "the token needs service_prefix \"\" with policy = \"read\" (deploy/consul/policy-read.hcl)"
             }
-            Self::Roots => "check the token",
+            Self::Entries(_) | Self::Roots => "check the token",
             Self::Keys(_) => {
-                "the token needs key_prefix with policy = \"read\" for the prefix (deploy/consul/policy-read.hcl)"
+                "check the token; it needs key_prefix with policy = \"read\" for the prefix (deploy/consul/policy-read.hcl)"
             }
         }
     }
