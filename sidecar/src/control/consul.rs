@@ -20,8 +20,9 @@ use crate::{
     documents::Document,
 };
 
-/// How long Consul may keep a query. A connection that is dead without a word is noticed that much later.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long Consul may keep a query. So much later it is noticed that a connection is dead without a word, or that a new token sees
+/// less: while what it sees does not change, Consul keeps such a query although the list does.
+const WAIT: Duration = Duration::from_secs(30);
 /// How long a loss is doubted, and how often it is looked at meanwhile.
 const DOUBT: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

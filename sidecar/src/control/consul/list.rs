@@ -80,7 +80,7 @@ impl List {
             Self::Entries("service-intentions") => {
                 "check the token; it needs service_prefix \"\" with intentions = \"read\" (deploy/consul/policy-read.hcl)"
             }
-            Self::Entries(_) => {
+            Self::Entries("service-defaults") => {
                 "the token needs service_prefix \"\" with policy = \"read\" (deploy/consul/policy-read.hcl)"
             }
             Self::Entries(_) | Self::Roots => "check the token",
