@@ -8,6 +8,7 @@ use portcullis_e2e::client::{Client, Connection, empty, request};
 use portcullis_e2e::oracle::keys::elliptic;
 use portcullis_e2e::parts::Parts;
 use portcullis_e2e::report::say;
+use portcullis_e2e::traefik::{GUEST_POLICY, GUEST_STATE};
 use portcullis_e2e::world::{Backends, Setup, World};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -19,7 +20,7 @@ const CHANGES: usize = 60;
 /// Asserted of nearly all of them, on machines that do much else; the promise is one second.
 const WITHIN: Duration = Duration::from_secs(3);
 /// How long a verdict is watched under a fault.
-const WATCHED: Duration = Duration::from_secs(3);
+const WATCHED: Duration = Duration::from_secs(2);
 
 async fn status(connection: &mut Connection) -> u16 {
     let request = request("GET", "db.localhost", "/rows", &[], empty()).unwrap();
@@ -66,7 +67,12 @@ async fn changes_in_consul_count_at_once_and_its_faults_change_no_verdict() {
     ground.intend("db", "web", "allow").await;
     let state = ground.folder.path().join("state");
     std::fs::create_dir_all(&state).unwrap();
-    let setup = Setup { sidecar: json!({"policy": ground.policy()}), state: Some(state), ..Setup::default() };
+    let gate = json!({
+        "file": "./run/traefik/gate.yml", "snapshot": format!("{GUEST_POLICY}/policy.snapshot"), "entryPoints": ["websecure"],
+        "tls": {"options": "mtls@file"}, "clientCertificate": "verifiedByTraefik", "pluginSettings": {"state": GUEST_STATE},
+    });
+    let sections = json!({"policy": ground.policy(), "gate": gate});
+    let setup = Setup { sidecar: sections, state: Some(state), ..Setup::default() };
     let world = World::with(&parts, Backends::start().await.unwrap(), setup).await.unwrap();
     let (web, sidecar) = (world.caller("web").unwrap(), world.sidecar.as_ref().unwrap());
     wait_for_status(&web, 200).await;

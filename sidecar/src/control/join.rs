@@ -214,17 +214,17 @@ mod tests {
         ])
     }
 
-    fn holds(place: &str, entries: &[Value]) -> Result<Vec<Document>, String> {
-        Ok(entries.iter().enumerate().map(|(index, entry)| (format!("{place}{index}"), entry.clone())).collect())
+    fn holds(place: &str, entries: &[Value]) -> Vec<Document> {
+        entries.iter().enumerate().map(|(index, entry)| (format!("{place}{index}"), entry.clone())).collect()
     }
 
     fn filled(files: &[Value], east: &[Value], more: &[Value], consul: &[Value]) -> Joined {
         let mut sources = sources();
-        assert!(sources.take((0, 0), holds("f", files)));
-        assert!(sources.take((1, 0), holds("e", east)));
-        assert!(sources.take((1, 1), holds("m", more)));
+        assert!(sources.take((0, 0), Ok(holds("f", files))));
+        assert!(sources.take((1, 0), Ok(holds("e", east))));
+        assert!(sources.take((1, 1), Ok(holds("m", more))));
         assert_eq!(sources.missing(), ["consul: service-intentions"]);
-        assert!(sources.take((2, 0), holds("c", consul)));
+        assert!(sources.take((2, 0), Ok(holds("c", consul))));
         assert!(sources.missing().is_empty());
         sources.join()
     }
@@ -281,16 +281,16 @@ mod tests {
     #[test]
     fn what_fails_keeps_what_it_held_and_what_cannot_be_read_as_a_whole_fails() {
         let mut sources = sources();
-        assert!(sources.take((0, 0), holds("f", &[deny("a", "x")])));
-        assert!(!sources.take((0, 0), holds("f", &[deny("a", "x")])), "the same again changes nothing");
+        assert!(sources.take((0, 0), Ok(holds("f", &[deny("a", "x")]))));
+        assert!(!sources.take((0, 0), Ok(holds("f", &[deny("a", "x")]))), "the same again changes nothing");
         assert!(!sources.take((0, 0), Err("gone".to_owned())));
         assert_eq!(sources.faults(), [("files", "gone")]);
-        assert!(!sources.take((0, 0), holds("f", &[json!({"Kind": "service-intention", "Name": "a"})])));
+        assert!(!sources.take((0, 0), Ok(holds("f", &[json!({"Kind": "service-intention", "Name": "a"})]))));
         assert!(sources.faults()[0].1.contains("unknown Kind"), "{:?}", sources.faults());
         assert_eq!(places(&sources.join()), ["f0"]);
-        assert!(!sources.take((0, 0), holds("f", &[deny("a", "x")])));
+        assert!(!sources.take((0, 0), Ok(holds("f", &[deny("a", "x")]))));
         assert!(sources.faults().is_empty());
-        assert!(!sources.take((7, 7), holds("f", &[])), "nobody's");
+        assert!(!sources.take((7, 7), Ok(holds("f", &[]))), "nobody's");
     }
 
     #[test]
