@@ -8,6 +8,7 @@ use portcullis_e2e::client::{Client, Connection, empty, request};
 use portcullis_e2e::oracle::keys::elliptic;
 use portcullis_e2e::parts::Parts;
 use portcullis_e2e::report::say;
+use portcullis_e2e::solo::NOTICED;
 use portcullis_e2e::traefik::{GUEST_POLICY, GUEST_STATE};
 use portcullis_e2e::world::{Backends, Setup, World};
 use serde_json::json;
@@ -36,8 +37,9 @@ async fn wait_for_status(client: &Client, wanted: u16) -> Duration {
     start.elapsed()
 }
 
-/// Every answer for a while is this one.
+/// Every answer for a while is this one, once every guest has looked at the snapshot again.
 async fn stays(client: &Client, wanted: u16) {
+    sleep(NOTICED).await;
     let (start, mut connection) = (Instant::now(), client.connect("db.localhost").await.unwrap());
     let mut n_asked = 0;
     while start.elapsed() < WATCHED {
