@@ -146,6 +146,7 @@ async fn changes_in_consul_count_at_once_and_its_faults_change_no_verdict() {
     let header = json!({"alg": key.algorithms[0], "kid": key.id});
     let claims = json!({"iss": "https://login.test", "sub": "joe", "exp": 4_000_000_000_u64});
     let token = format!("Bearer {}", key.token(&header, claims.to_string().as_bytes()));
+    sleep(NOTICED).await;
     let answer = web.get("db.localhost", "/rows", &[("Authorization", &token)]).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     ground.intend("db", "web", "allow").await;
