@@ -163,8 +163,13 @@ async fn changes_in_consul_count_at_once_and_its_faults_change_no_verdict() {
         .await
         .unwrap();
     line(sidecar, "a key holds rate-limits").await;
-    ground.registry.delete("/v1/kv/portcullis/policy/limits").await.unwrap();
     stays(&web, 429).await;
     ground.registry.delete("/v1/kv/portcullis/policy/more").await.unwrap();
+    line(
+        sidecar,
+        "no longer: consul: keys portcullis/policy/: /v1/kv/portcullis/policy/: consul: portcullis/policy/more",
+    )
+    .await;
+    ground.registry.delete("/v1/kv/portcullis/policy/limits").await.unwrap();
     wait_for_status(&web, 200).await;
 }

@@ -66,7 +66,9 @@ impl Ground {
     }
 
     pub(crate) async fn write(&self, entry: &Value) {
-        self.registry.put("/v1/config", entry).await.unwrap();
+        // A Consul that has just begun does not take intentions at once.
+        wait_for("Consul to take an entry", PATIENCE, async || self.registry.put("/v1/config", entry).await.is_ok())
+            .await;
     }
 
     pub(crate) async fn intend(&self, destination: &str, source: &str, action: &str) {
