@@ -22,9 +22,14 @@ mod permission;
 mod rate_limits;
 mod requirement;
 #[cfg(feature = "full")]
+mod subject;
+#[cfg(feature = "full")]
 mod trust;
 
 use serde_json::Value;
+
+#[cfg(feature = "full")]
+pub use subject::{Subject, entries_of, subject};
 
 use node::{Node, Object};
 use portcullis_policy::{
@@ -34,7 +39,7 @@ use portcullis_policy::{
 
 /// Kinds of Consul config entries that say nothing about who may call whom. Any other unknown kind is fatal: a misspelt
 /// `service-intentions` may be a deny.
-const OTHER_KINDS: [&str; 16] = [
+const OTHER_KINDS: [&str; 15] = [
     "apigateway",
     "boundapigateway",
     "controlplanerequestlimit",
@@ -43,7 +48,6 @@ const OTHER_KINDS: [&str; 16] = [
     "httproute",
     "ingressgateway",
     "inlinecertificate",
-    "proxydefaults",
     "ratelimit",
     "samenessgroup",
     "serviceresolver",
@@ -116,6 +120,7 @@ fn read_entry(entry: &Node<'_>, policy: &mut Policy, problems: &mut Vec<Problem>
         "serviceintentions" => intention::read(&object, entry, policy, problems),
         "apikey" => api_key::read(&object, entry, policy, problems),
         "mesh" => mesh::read(&object, entry, policy, problems),
+        "proxydefaults" => intention::read_default_protocol(&object, policy),
         full if FULL_KINDS.contains(&full) => read_full(full, &object, entry, policy, problems),
         "servicedefaults" => {
             intention::read_protocol(&object, policy);

@@ -14,3 +14,8 @@ key_prefix "portcullis/sync/kubernetes/" { policy = "write" }
 key_prefix "portcullis/services/kubernetes/" { policy = "write" }
 # Services of others are behind the gate too, on whatever node they are. Not needed with `catalog: {watch: false}`.
 node_prefix "" { policy = "read" }
+
+# Reading policy by the same token (`policy.consul` without a tokenFile of its own): JWT providers, and keys below `keys`. Intentions can be read by whoever
+# may write services.
+mesh = "read"
+key_prefix "portcullis/policy/" { policy = "read" }

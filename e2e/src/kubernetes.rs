@@ -234,6 +234,20 @@ impl ApiServer {
     }
 }
 
+/// The objects of a file in `deploy/kubernetes`, bound to a user.
+pub fn shipped(file: &str, user: &str) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(crate::parts::root().join("deploy/kubernetes").join(file))
+        .context("reading a manifest")?;
+    let objects = text.split("\n---\n").map(|text| {
+        let mut object: Value = serde_saphyr::from_str(text).context("parsing a manifest")?;
+        if let Some(subjects) = object.get_mut("subjects") {
+            *subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]);
+        }
+        Ok(object)
+    });
+    objects.collect()
+}
+
 fn expect(path: &str, (status, answer): (u16, Value)) -> Result<Value> {
     if !(200..300).contains(&status) {
         bail!("the API server answers {status} at {path}: {}", answer["message"].as_str().unwrap_or_default());

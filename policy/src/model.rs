@@ -44,7 +44,8 @@ pub struct PolicySettings {
     /// The trust domains whose SPIFFE IDs are accepted as local, in lower case (`<cluster uuid>.consul`). An ID from any
     /// other domain is refused before intentions are looked at (consul-policy §1.2), unless a [`TrustBundle`] names it.
     pub trust_domains: Vec<String>,
-    /// The protocol of a destination where it is not `http`. L7 permissions on a `tcp` destination deny (consul-policy §3.1).
+    /// The protocol of a destination where it is not `http`; under `*` that of all others. L7 permissions on a `tcp` destination
+    /// deny (consul-policy §3.1).
     pub protocols: BTreeMap<String, String>,
 }
 

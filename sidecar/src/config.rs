@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use portcullis_policy::{Action, PolicySettings};
 use serde::Deserialize;
 
+pub use crate::control::config::ConsulPolicy;
 pub use crate::limits::config::{LimitsConfig, MetricsConfig, RedisConfig, StoreDown};
 use crate::{
     consul::{CatalogConfig, ConsulConfig},
@@ -69,12 +70,16 @@ pub struct DoctorConfig {
     pub traefik: Option<String>,
 }
 
-/// Where policy is read.
+/// Where policy is read: at least one of a directory, Consul and clusters with `policy: true`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// A directory of config entries and API keys.
-    pub directory: PathBuf,
+    /// A directory of config entries and API keys (default: none, if there is another source).
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+    /// Consul's config entries, CA roots and keys (default: not read).
+    #[serde(default)]
+    pub consul: Option<ConsulPolicy>,
     /// What happens when no intention applies (default: deny). Keep it equal to Consul's `default_intention_policy`.
     #[serde(default = "deny")]
     pub default: Action,
@@ -182,8 +187,8 @@ impl Config {
         if let Some(manifests) = &mut config.manifests {
             *manifests = base.join(&*manifests);
         }
-        let places = [&mut config.policy.directory, &mut config.snapshot.file];
-        for place in places.into_iter().chain(&mut config.gate.file) {
+        let places = [&mut config.snapshot.file].into_iter().chain(&mut config.policy.directory);
+        for place in places.chain(&mut config.gate.file) {
             *place = base.join(&*place);
         }
         if let Some(history) = &mut config.snapshot.history {
@@ -208,6 +213,15 @@ impl Config {
         if let Some(consul) = &config.consul {
             let all = config.clusters_options();
             all.iter().try_for_each(|it| consul.validate(it)).map_err(|what| invalid(format!("consul: {what}")))?;
+        }
+        if let Some(consul) = &mut config.policy.consul {
+            consul.resolve(base);
+            consul.validate().map_err(|what| invalid(format!("policy.consul: {what}")))?;
+        }
+        let has_policy = config.policy.directory.is_some() || config.policy.consul.is_some();
+        if !has_policy && !config.clusters.iter().any(|cluster| cluster.policy) {
+            let what = "policy: there is no source: one of directory, consul and a cluster with policy: true is needed";
+            return Err(invalid(what.to_owned()));
         }
         config.catalog.validate().map_err(|what| invalid(format!("catalog: {what}")))?;
         if let Some(external) = &mut config.external {

@@ -58,6 +58,8 @@ pub enum Change {
     Slice(ObjectKey, Option<Box<EndpointSlice>>),
     /// A Node.
     Node(String, Option<Box<Node>>),
+    /// A resource that is policy, as JSON; it is told to others than the sync.
+    Resource(ObjectKey, Option<Box<serde_json::Value>>),
 }
 
 // === impl Change ===
@@ -69,6 +71,7 @@ impl Change {
             Self::Service(key, object) => put(&mut known.services, key, object),
             Self::Slice(key, object) => put(&mut known.slices, key, object),
             Self::Node(name, object) => put(&mut known.nodes, name, object),
+            Self::Resource(..) => {}
         }
     }
 }

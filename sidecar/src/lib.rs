@@ -6,8 +6,8 @@
 //!  what others registered ─► consul::catalog ─┐        ▲
 //!  external services ─► external ─────────────┴─► others, joined by sync::foreign
 //!  consul::catalog ─► imports ──────────────────────────────► Services and EndpointSlices in Kubernetes
-//!  policy dir ─► documents ──► portcullis_authoring::{read, compile} ───────────────► publish ─► the snapshot
-//!  JWT issuers ──► jwks ──► key sets, as if they were in the policy dir
+//!  JWT issuers ──► jwks ──► key sets, as if they were in files
+//!  files, resources, Consul ─► control ─► portcullis_authoring::{read, compile} ────► publish ─► the snapshot
 //!  the state folder ◄─► limits ◄─► Redis: its clock, usage of other hosts, metrics
 //! ```
 //!
@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod config;
 pub mod consul;
+pub mod control;
 pub mod doctor;
 pub mod documents;
 pub mod external;

@@ -34,6 +34,20 @@ struct All {
     warnings: usize,
     jwks: jwks::Numbers,
     publishing: history::Numbers,
+    policy: PolicyCounts,
+}
+
+/// How the sources of policy stand.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyCounts {
+    /// Each list by its name, and whether it was read and can be. Names come from the configuration.
+    pub sources: Vec<(String, bool)>,
+    /// Whether each was read once.
+    pub is_whole: bool,
+    /// Entries that do not count, since another source speaks of the same; and of these those that were stricter.
+    pub conflicts: usize,
+    /// Those that would have refused what passes now.
+    pub stricter: usize,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +132,11 @@ impl Numbers {
         self.lock().publishing.clone()
     }
 
+    /// How the sources of policy stand.
+    pub fn set_policy(&self, counts: PolicyCounts) {
+        self.lock().policy = counts;
+    }
+
     /// How Consul is kept in step with a cluster; `None` if it is not.
     pub fn consul(&self, cluster: &str) -> Option<Status> {
         self.lock().clusters.get(cluster)?.consul.as_ref().map(Shared::get)
@@ -125,7 +144,12 @@ impl Numbers {
 
     /// Whether every source was read whole, and every catalog that is ours to keep was looked at lately; else why not.
     pub fn ready(&self) -> Result<(), String> {
-        for (name, cluster) in &self.lock().clusters {
+        let all = self.lock();
+        // Before anybody has said anything there is no source that could be waited for.
+        if !all.policy.sources.is_empty() && !all.policy.is_whole {
+            return Err("not every source of policy was read yet".to_owned());
+        }
+        for (name, cluster) in &all.clusters {
             if !cluster.counts.is_whole {
                 return Err(format!("cluster {name} was not read whole yet"));
             }
@@ -186,6 +210,7 @@ impl Collector for Numbers {
         })?;
         out.registrations()?;
         out.notes(all.errors, all.warnings)?;
+        out.policy(&all.policy)?;
         out.gauge("consul_leader", "Whether this sidecar writes", |it| it.status().leads.into())?;
         out.gauge("consul_held_removals", "Instances whose removal waits", |it| it.status().held as u64)?;
         out.gauge("consul_refused_services", "Services that Consul does not take", |it| it.status().refused as u64)?;
@@ -257,6 +282,20 @@ impl Out<'_, '_> {
         let mut family = self.encoder.encode_descriptor("sync_notes", help, None, MetricType::Gauge)?;
         for (severity, number) in [("error", errors), ("warning", warnings)] {
             family.encode_family(&[("severity", severity)])?.encode_gauge(&(number as u64))?;
+        }
+        Ok(())
+    }
+
+    fn policy(&mut self, counts: &PolicyCounts) -> fmt::Result {
+        let help = "Whether the list was read and can be";
+        let mut family = self.encoder.encode_descriptor("policy_source_up", help, None, MetricType::Gauge)?;
+        for (name, is_up) in &counts.sources {
+            family.encode_family(&[("source", name.as_str())])?.encode_gauge(&u64::from(*is_up))?;
+        }
+        let help = "Entries of policy that another source's entry hides; stricter: it refused more";
+        let mut family = self.encoder.encode_descriptor("policy_conflicts", help, None, MetricType::Gauge)?;
+        for (word, number) in [("stricter", counts.stricter), ("other", counts.conflicts)] {
+            family.encode_family(&[("hidden", word)])?.encode_gauge(&(number as u64))?;
         }
         Ok(())
     }
@@ -342,6 +381,8 @@ mod tests {
             Counts { is_whole: true, is_broken: false, services: 3, instances: 5, critical: 2, closed: 1 },
         );
         numbers.set_notes(1, 2);
+        let sources = vec![("consul: mesh".to_owned(), false)];
+        numbers.set_policy(PolicyCounts { sources, is_whole: true, conflicts: 2, stricter: 1 });
         status.lock().removed = 7;
         let found = lines(&numbers);
         for line in [
@@ -352,6 +393,8 @@ mod tests {
             "portcullis_sync_registrations{cluster=\"east\",status=\"critical\"} 2",
             "portcullis_sync_notes{severity=\"error\"} 1",
             "portcullis_sync_closed_services{cluster=\"east\"} 1",
+            "portcullis_policy_source_up{source=\"consul: mesh\"} 0",
+            "portcullis_policy_conflicts{hidden=\"stricter\"} 1",
             "portcullis_consul_leader{cluster=\"east\"} 0",
             "portcullis_consul_writes_total{cluster=\"east\",kind=\"removed\"} 7",
             "portcullis_consul_transactions_total{cluster=\"east\"} 0",

@@ -20,16 +20,7 @@ pub struct Loaded {
 
 /// Reads every document below a path.
 pub fn load(path: &Path, settings: PolicySettings) -> Result<Loaded, SourceErrors> {
-    load_with(path, settings, &mut |_, _| {})
-}
-
-/// The same with more key sets: `keys` puts those into the policy that are not in files, and says what is wrong with them.
-pub fn load_with(
-    path: &Path,
-    settings: PolicySettings,
-    keys: &mut dyn FnMut(&mut Policy, &mut Vec<Problem>),
-) -> Result<Loaded, SourceErrors> {
-    Ok(from_documents_with(&documents::read(path)?, settings, keys))
+    Ok(from_documents(&documents::read(path)?, settings))
 }
 
 /// Reads documents that are there already.
@@ -37,7 +28,8 @@ pub fn from_documents(documents: &[documents::Document], settings: PolicySetting
     from_documents_with(documents, settings, &mut |_, _| {})
 }
 
-fn from_documents_with(
+/// The same with more key sets: `keys` puts those into the policy that are not in files, and says what is wrong with them.
+pub fn from_documents_with(
     documents: &[documents::Document],
     settings: PolicySettings,
     keys: &mut dyn FnMut(&mut Policy, &mut Vec<Problem>),

@@ -34,12 +34,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (output, routes) = (Arc::new(Output::start(&config)?), Table::new());
     let mut services = Services::start(&config, routes.clone(), numbers.clone())?;
     let beside = (config.consul.is_some() || config.external.is_some()).then(|| services.others().numbers().clone());
-    let (fetching, publishing) = (numbers.jwks(), numbers.publishing());
-    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names.clone(), numbers, beside)
+    let policies = Policies::start(&config, names.clone(), numbers.clone()).context("preparing to read policy")?;
+    let limits = Limits::start(config.limits.as_ref(), config.metrics.as_ref(), names, numbers, beside)
         .context("starting what belongs to limits and metrics")?;
     let (inputs, mut said) = mpsc::channel(input::WAITING);
     let mut tasks = further(&config, &services, &inputs)?;
-    tracing::info!(policy = %config.policy.directory.display(), "watching");
+    for source in policies.sources() {
+        tracing::info!(policy = source, "watching");
+    }
     tasks.push(tokio::spawn(gate_writer::follow(routes, Arc::clone(&output))));
     if let Some(manifests) = &config.manifests {
         tracing::info!(manifests = %manifests.display(), "watching");
@@ -51,7 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.push(tokio::spawn(follow(cluster.clone(), inputs.clone())));
     }
     drop(inputs);
-    tasks.push(tokio::spawn(Policies::new(config, names, fetching, publishing).follow()));
+    tasks.push(tokio::spawn(policies.follow()));
     tokio::select! {
         // Their end would be a fault of all sources at once; whoever watches us starts us again.
         () = services.follow(&mut said) => tracing::error!("no source is left"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use portcullis_policy::{
-    model::{Intention, Mode, PathMatch, Permission, Policy, Requirement, ServiceName, Source, SourceRule},
+    model::{Intention, Mode, PathMatch, Permission, Policy, Requirement, ServiceName, Source, SourceRule, WILDCARD},
     path,
     problem::{Problem, Severity},
     snapshot::{
@@ -64,7 +64,9 @@ fn body(policy: &Policy, intention: &Intention, source: &Source, rule: &str, pro
         SourceRule::Broken => Body::Broken,
         SourceRule::Action(action) => Body::Action(*action),
         SourceRule::Permissions(permissions) => {
-            let protocol = policy.settings.protocols.get(&intention.destination.name).map_or("http", String::as_str);
+            let protocols = &policy.settings.protocols;
+            let protocol = protocols.get(&intention.destination.name).or_else(|| protocols.get(WILDCARD));
+            let protocol = protocol.map_or("http", String::as_str);
             if !matches!(protocol, "http" | "http2" | "grpc") {
                 problems.push(Problem {
                     severity: Severity::Error,

@@ -58,6 +58,16 @@ pub(super) fn read_protocol(object: &Object<'_>, policy: &mut Policy) {
     }
 }
 
+/// `proxy-defaults`: its protocol is that of every service whose `service-defaults` name none.
+pub(super) fn read_default_protocol(object: &Object<'_>, policy: &mut Policy) {
+    let spec = object.filled("spec").and_then(|spec| spec.try_object());
+    let config = spec.as_ref().unwrap_or(object).filled("config").and_then(|it| it.try_object());
+    let protocol = config.and_then(|config| config.filled("protocol")?.text().map(str::to_ascii_lowercase));
+    if let Some(protocol) = protocol {
+        policy.settings.protocols.insert(WILDCARD.to_owned(), protocol);
+    }
+}
+
 fn read_config_entry(object: &Object<'_>, entry: &Node<'_>, problems: &mut Vec<Problem>) -> Option<Intention> {
     let destination = service_name(object, entry, DEFAULT_TENANCY, DEFAULT_TENANCY, Severity::Fatal, problems)?;
     let modes = Modes::new(object.get("meta"));

@@ -17,15 +17,16 @@ use crate::setup::{
 pub(crate) const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
 const KEYS: &str = "/v1/kv/portcullis/services/kubernetes/?keys";
 
-/// The rules of the shipped policy.
+/// The rules of the shipped policy, but for those by which policy is read, of which `control_planes` knows.
 fn shipped() -> Vec<String> {
     rules("policy.hcl")
 }
 
-/// The rules of one of the shipped policies, one a line.
+/// The same of any of the shipped policies, one a line.
 pub(crate) fn rules(file: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join("deploy/consul").join(file)).unwrap();
-    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    let registering = text.split("\n# Reading policy").next().unwrap();
+    registering.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 /// A token with these rules: its accessor and its secret.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::Outcome;
+use super::{Outcome, policy_source::of_configuration};
 use crate::{
     config::Config,
     limits::{Follower, Names, StateFolder},
@@ -69,11 +69,15 @@ impl Place {
             anyhow::bail!("{}: there is no such folder", state.display());
         }
         let names = Names::default();
-        let directory = self.policy.as_ref().or(config.as_ref().map(|config| &config.policy.directory));
-        if let Some(directory) = directory {
-            // What is wrong with the policy is for `check` to say; here it is only asked for names.
-            let settings = config.as_ref().map(|config| config.policy.settings()).unwrap_or_default();
-            names.set(policy::limit_names(&policy::load(directory, settings)?.policy));
+        // What is wrong with the policy is for `check` to say; here it is only asked for names.
+        let settings = || config.as_ref().map(|config| config.policy.settings()).unwrap_or_default();
+        let loaded = match (&self.policy, &config) {
+            (Some(directory), _) => Some(policy::load(directory, settings())?),
+            (None, Some(config)) => Some(of_configuration(config)?.1),
+            (None, None) => None,
+        };
+        if let Some(loaded) = loaded {
+            names.set(policy::limit_names(&loaded.policy));
         }
         Ok((Follower::new(StateFolder::new(state)), names))
     }

@@ -7,7 +7,11 @@ use clap::{Args, ValueEnum};
 use portcullis_authoring::compile;
 use portcullis_policy::{Action, PolicySettings, Problem, ReadAt, ReadFailed, Snapshot};
 
-use crate::{config::Config, policy};
+use crate::{
+    config::Config,
+    control, jwks,
+    policy::{self, Loaded},
+};
 
 /// The options that name a policy.
 #[derive(Debug, Args)]
@@ -53,6 +57,17 @@ impl ReadAt for SnapshotFile {
     }
 }
 
+/// What a configuration's sources hold now, and what comes of it, with what is wrong among the sources.
+pub(super) fn of_configuration(config: &Config) -> anyhow::Result<(usize, Loaded)> {
+    let joined = control::read_once(config)?;
+    // Keys that are fetched are those that the running sidecar has kept.
+    let mut loaded = policy::from_documents_with(&joined.documents, config.policy.settings(), &mut |policy, _| {
+        jwks::kept(&config.jwks, policy);
+    });
+    loaded.problems.extend(joined.all_problems());
+    Ok((joined.documents.len(), loaded))
+}
+
 impl PolicyArgs {
     /// Reads and compiles, or opens, what the options name.
     pub(super) fn open(&self) -> anyhow::Result<(AnySnapshot, Vec<Problem>)> {
@@ -61,15 +76,11 @@ impl PolicyArgs {
             let snapshot = Snapshot::open(Box::new(SnapshotFile(file)) as Box<dyn ReadAt>);
             return Ok((snapshot.with_context(|| path.display().to_string())?, Vec::new()));
         }
-        let (path, settings) = match (&self.place.config, &self.place.policy) {
-            (Some(config), _) => {
-                let config = Config::load(config)?;
-                (config.policy.directory.clone(), config.policy.settings())
-            }
-            (_, Some(path)) => (path.clone(), self.settings()),
+        let (path, loaded) = match (&self.place.config, &self.place.policy) {
+            (Some(path), _) => (path, of_configuration(&Config::load(path)?)?.1),
+            (_, Some(path)) => (path, policy::load(path, self.settings())?),
             _ => anyhow::bail!("one of --config, --policy and --snapshot is needed"),
         };
-        let loaded = policy::load(&path, settings)?;
         super::report(&loaded.problems);
         if loaded.is_fatal() {
             anyhow::bail!("{}: the policy could not be read as a whole", path.display());

@@ -35,6 +35,8 @@ pub struct Client {
 pub struct Answer<T> {
     /// For the next blocking query; at least 1.
     pub index: u64,
+    /// Whether Consul named it, as it does for everything that can be waited for: whoever does not is no Consul.
+    pub is_indexed: bool,
     /// `None` when there is no such thing (404).
     pub value: Option<T>,
 }
@@ -136,10 +138,21 @@ impl Client {
         query: &[(&str, &str)],
         index: u64,
     ) -> Result<Answer<T>, ConsulError> {
-        let (wait, index_text) = (format!("{}s", WAIT.as_secs()), index.to_string());
+        self.get_within(path, query, index, WAIT).await
+    }
+
+    /// The same with another longest wait.
+    pub async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        index: u64,
+        wait: Duration,
+    ) -> Result<Answer<T>, ConsulError> {
+        let (wait_text, index_text) = (format!("{}s", wait.as_secs()), index.to_string());
         let request = self.request(Method::GET, path)?.query(query);
-        let request = request.query(&[("wait", &wait), ("index", &index_text)]);
-        self.read(path, request.timeout(WAIT + WAIT / 16 + PATIENCE)).await
+        let request = request.query(&[("wait", &wait_text), ("index", &index_text)]);
+        self.read(path, request.timeout(wait + wait / 16 + PATIENCE)).await
     }
 
     /// A writing call outside of transactions: sessions and locks.
@@ -210,13 +223,13 @@ impl Client {
     async fn read<T: DeserializeOwned>(&self, path: &str, request: RequestBuilder) -> Result<Answer<T>, ConsulError> {
         let response = request.send().await.map_err(|error| ConsulError::connection(path, &error))?;
         let filtered = header(response.headers(), "X-Consul-Results-Filtered-By-ACLs") == Some("true");
-        let index = header(response.headers(), "X-Consul-Index").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let index = header(response.headers(), "X-Consul-Index").and_then(|text| text.parse().ok());
         let value = decode(path, response).await?;
         if filtered {
             return Err(ConsulError::filtered(path));
         }
         // An index of 0 would make the next query one that does not wait.
-        Ok(Answer { index: u64::max(index, 1), value })
+        Ok(Answer { index: index.unwrap_or(0).max(1), is_indexed: index.is_some(), value })
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Changes, Clock, EntryPoint, Expected, Facts, Problems, Raw, Right, S
 use crate::{
     config::Config,
     consul::{self, Client, ConsulConfig, Scope, client::Asked},
+    control,
     history::{History, Numbers, Pinned},
     jwks,
     kube::Cluster,
@@ -47,7 +48,7 @@ pub async fn facts(
         facts.traefik = Some(asked);
     }
     facts.tls_options = config.gate.file.as_deref().and_then(Path::parent).map(tls_options).unwrap_or_default();
-    (facts.snapshot, facts.problems) = snapshot(config);
+    (facts.snapshot, facts.problems) = snapshot(config).await;
     let clusters = clusters.map_err(|why| {
         facts.changes.push(Changes { source: "all sources".to_owned(), lines: Err(why) });
     });
@@ -128,9 +129,13 @@ fn tls_options(folder: &Path) -> TlsOptions {
     found
 }
 
-fn snapshot(config: &Config) -> (SnapshotState, Problems) {
-    let loaded = policy::load_with(&config.policy.directory, config.policy.settings(), &mut |policy, _| {
-        jwks::kept(&config.jwks, policy);
+async fn snapshot(config: &Config) -> (SnapshotState, Problems) {
+    let loaded = control::read_now(config).await.map(|joined| {
+        let mut loaded = policy::from_documents_with(&joined.documents, config.policy.settings(), &mut |policy, _| {
+            jwks::kept(&config.jwks, policy);
+        });
+        loaded.problems.extend(joined.all_problems());
+        loaded
     });
     let problems = match &loaded {
         Ok(loaded) => {
@@ -217,6 +222,10 @@ fn rights(config: &Config, consul: &ConsulConfig) -> Vec<(String, Asked)> {
     if let Some(kv) = &config.gate.kv {
         let prefix = format!("{}/", kv.prefix);
         right(format!("key_prefix {prefix:?} {{ policy = \"write\" }}"), "key", "write", &format!("{prefix}{ANY}"));
+    }
+    // Who reads policy by a token of its own is not asked here: this token's rights say nothing of that one's.
+    if config.policy.consul.as_ref().is_some_and(|policy| policy.token_file.is_none()) {
+        right("mesh = \"read\"".to_owned(), "mesh", "read", "");
     }
     all.dedup_by(|left, right| left.0 == right.0);
     all

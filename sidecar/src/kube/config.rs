@@ -38,6 +38,9 @@ pub struct ClusterConfig {
     /// Services of Consul that appear in this cluster (default: none do).
     #[serde(default)]
     pub to_kubernetes: Option<ToKubernetes>,
+    /// Whether its `ServiceIntentions`, `JWTProvider` and `RateLimits` are policy (default: no).
+    #[serde(default)]
+    pub policy: bool,
     /// Keys of `sync` that are others for this cluster.
     #[serde(default)]
     pub sync: Map<String, Value>,

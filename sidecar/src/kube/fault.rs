@@ -27,6 +27,8 @@ pub(super) enum Then {
     Relist,
     /// The same, after some seconds.
     LookAgain,
+    /// The same, after a while: there is no such kind.
+    Missing,
 }
 
 const CREDENTIALS: &str =
@@ -34,6 +36,7 @@ const CREDENTIALS: &str =
 const RIGHTS: &str = "grant it as deploy/kubernetes/rbac.yaml does";
 const REACH: &str = "check that the API server runs at the kubeconfig's address; tried again";
 const ANSWER: &str = "check that the kubeconfig's address is an API server, and what stands between; tried again";
+const KIND: &str = "install its definition, or check that the address is an API server; looked for again";
 /// Longest text of the server's that is shown.
 const SHOWN: usize = 400;
 
@@ -76,6 +79,7 @@ impl Fault {
             403 => (RIGHTS, Then::Resume),
             429 => ("the API server is busy; tried again", Then::Resume),
             500 | 502 | 503 => ("look at the API server's own log; tried again", Then::Resume),
+            404 => (KIND, Then::Missing),
             // Too old a version, or one that is not there yet.
             410 | 504 => ("listed again", Then::Relist),
             _ => (ANSWER, Then::Relist),

@@ -94,7 +94,8 @@ impl Gathering {
                 watch.listed = true;
                 watch.broken = None;
             }
-            (Told::Broken(why), _) => watch.broken = Some(format!("{}: {why}", watch.name)),
+            // Every cluster has these kinds.
+            (Told::Broken(why) | Told::Missing(why), _) => watch.broken = Some(format!("{}: {why}", watch.name)),
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`manifests`] turns text into objects, [`cluster`] keeps them keyed, [`directory`] follows a directory of them.
 //! [`follow`] does the same with an API server: a `watch` for each kind in each scope, made of two bounded calls (`call`)
 //! over a connection that is renewed after faults (`connection`, `fault`), keeping of each object what `kinds` leaves of it;
-//! [`live`] looks once; `objects` is what [`crate::imports`] writes by. None of them judges what it reads: that is [`crate::sync`]'s work. Objects are the types of
+//! [`live`] looks once; [`resources`] follows those that are policy; `objects` is what [`crate::imports`] writes by. None of them judges what it reads: that is [`crate::sync`]'s work. Objects are the types of
 //! `k8s-openapi`, so a watch on an API server and a directory of files end in the same [`Cluster`].
 
 mod call;
@@ -19,6 +19,7 @@ pub mod live;
 pub mod manifests;
 pub(crate) mod objects;
 pub mod rate_limits;
+pub mod resources;
 mod watch;
 
 pub use cluster::{Cluster, ObjectKey};

@@ -37,6 +37,8 @@ pub(super) enum Told {
     Stands,
     /// It does not, and why.
     Broken(String),
+    /// The API server does not know the kind.
+    Missing(String),
 }
 
 /// Where watchers say it, each under its own number.
@@ -98,9 +100,10 @@ impl<K: Kind> Watcher<K> {
             match fault.then {
                 Then::Resume => {}
                 Then::Renew => self.connection.renew().await,
-                Then::Relist | Then::LookAgain => version = None,
+                Then::Relist | Then::LookAgain | Then::Missing => version = None,
             }
-            self.tell(Told::Broken(fault.to_string())).await;
+            let why = fault.to_string();
+            self.tell(if fault.then == Then::Missing { Told::Missing(why) } else { Told::Broken(why) }).await;
             if fault.then == Then::LookAgain {
                 sleep(SECOND_LOOK).await;
             } else {

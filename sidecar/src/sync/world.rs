@@ -111,6 +111,7 @@ impl World {
                 Change::Service(key, service) => self.put_service(key, service, &mut concerned),
                 Change::Slice(key, slice) => self.put_slice(key, slice, &mut concerned),
                 Change::Node(name, node) => self.put_node(&name, node, &mut concerned),
+                Change::Resource(..) => {}
             }
         }
         let mut changed = Changed::default();

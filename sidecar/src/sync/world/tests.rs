@@ -51,6 +51,7 @@ fn apply(all: &mut Cluster, change: Change) {
         Change::Service(key, it) => drop(put(&mut all.services, &key, it.map(|it| *it))),
         Change::Slice(key, it) => drop(put(&mut all.slices, &key, it.map(|it| *it))),
         Change::Node(name, it) => drop(put(&mut all.nodes, &name, it.map(|it| *it))),
+        Change::Resource(..) => {}
     }
 }
 
