@@ -3,7 +3,7 @@
 //! kube-runtime's watcher does the same but for what matters here: it does not say when a watch stands again after a
 //! fault, it believes an empty list, and it has no bound.
 
-use std::{collections::BTreeMap, hash::RandomState, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, hash::{BuildHasher as _, RandomState}, sync::Arc, time::Duration};
 
 use kube::{Client, api::WatchEvent};
 use tokio::{
@@ -16,7 +16,8 @@ use super::{
     cluster::ObjectKey,
     connection::Connection,
     fault::{Fault, Then},
-    kinds::{Kind, fingerprint},
+    kinds::Kind,
+    packed::Packed,
 };
 use crate::input::Change;
 
@@ -48,7 +49,7 @@ pub(super) struct Watcher<K> {
     path: String,
     number: usize,
     ears: Ears,
-    known: BTreeMap<ObjectKey, Seen>,
+    known: BTreeMap<Arc<ObjectKey>, Seen>,
     round: u64,
     keys: RandomState,
     doubted: Option<Instant>,
@@ -58,6 +59,7 @@ pub(super) struct Watcher<K> {
 
 /// An object as it was told.
 struct Seen {
+    /// Its content as a number, by a secret of the process: nobody can write two objects that look alike.
     fingerprint: u64,
     /// The list that it was last in.
     round: u64,
@@ -156,7 +158,7 @@ impl<K: Kind> Watcher<K> {
         self.known.retain(|key, seen| {
             let is_there = seen.round == round;
             if !is_there {
-                gone.push(K::change(key.clone(), None));
+                gone.push(K::change(Arc::clone(key), None));
             }
             is_there
         });
@@ -179,14 +181,16 @@ impl<K: Kind> Watcher<K> {
     }
 
     /// What to tell of an object that is there.
-    fn see(&mut self, mut object: K) -> Result<Option<Change>, Fault> {
+    fn see(&mut self, object: K) -> Result<Option<Change>, Fault> {
         let key = key(&object)?;
-        object.slim();
-        let unreadable = |error: std::io::Error| Fault::garbage(error.to_string());
-        let fingerprint = fingerprint(&object, &self.keys).map_err(unreadable)?;
-        let seen = Seen { fingerprint, round: self.round };
-        let before = self.known.insert(key.clone(), seen).map(|seen| seen.fingerprint);
-        Ok((before != Some(fingerprint)).then(|| K::change(key, Some(Box::new(object)))))
+        let object = Packed::of(object);
+        let (fingerprint, round) = (self.keys.hash_one(object.text()), self.round);
+        let (key, before) = match self.known.remove_entry(&key) {
+            Some((key, before)) => (key, Some(before.fingerprint)),
+            None => (Arc::new(key), None),
+        };
+        self.known.insert(Arc::clone(&key), Seen { fingerprint, round });
+        Ok((before != Some(fingerprint)).then(|| K::change(key, Some(object))))
     }
 
     /// What to tell of events; the version moves on with them.
@@ -201,7 +205,7 @@ impl<K: Kind> Watcher<K> {
                 }
                 WatchEvent::Deleted(object) => {
                     let (at, key) = (version_of(&object)?, key(&object)?);
-                    if self.known.remove(&key).is_some() {
+                    if let Some((key, _)) = self.known.remove_entry(&key) {
                         changes.push(K::change(key, None));
                     }
                     *version = Some(at);

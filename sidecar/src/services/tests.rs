@@ -75,7 +75,7 @@ fn nothing_is_ready_before_every_cluster_was_read_whole() {
     assert!(!table.is_released());
     assert_eq!(numbers.ready(), Err("cluster west was not read whole yet".to_owned()));
     services.take(Input::Cluster("west".to_owned(), Said::Broken(vec!["no answer".to_owned()])));
-    let gone = ObjectKey { namespace: "default".to_owned(), name: "db".to_owned() };
+    let gone = Arc::new(ObjectKey { namespace: "default".to_owned(), name: "db".to_owned() });
     services.take(Input::Cluster("west".to_owned(), Said::Changes(vec![Change::Service(gone, None)])));
     services.tell();
     assert!(!table.is_released());
