@@ -7,3 +7,4 @@ mod faults;
 mod rights;
 mod setup;
 mod several;
+mod streaming;
