@@ -44,7 +44,8 @@ async fn the_shipped_role_suffices_and_a_missing_right_is_named() {
             less["rules"][rule]["verbs"] = json!([left]);
             world.server.put(&less).await.unwrap();
             let sidecar = world.launch();
-            let took = wait_for_word(&sidecar, &format!("cluster east: {resource}: may not {missing} {resource}: ")).await;
+            let took =
+                wait_for_word(&sidecar, &format!("cluster east: {resource}: may not {missing} {resource}: ")).await;
             say(&format!("{missing} {resource} is missing: said after {took:?}"));
             assert!(sidecar.log().unwrap().contains("deploy/kubernetes/rbac.yaml"));
             assert_eq!(world.writes().await, before);

@@ -6,7 +6,12 @@
 //! kube-runtime's watcher does the same but for what matters here: it does not say when a watch stands again after a
 //! fault, it believes an empty list, and it has no bound.
 
-use std::{collections::BTreeMap, hash::{BuildHasher as _, RandomState}, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::{Client, api::WatchEvent, core::Status};
 use tokio::{

@@ -137,7 +137,8 @@ impl World {
 
     /// The registrations under a Consul name; `None` without any.
     pub fn group(&self, name: &str) -> Option<Group> {
-        let services = self.names.get(name)?.0.iter().filter_map(|key| self.services.get(key)?.synced.clone()).collect();
+        let services =
+            self.names.get(name)?.0.iter().filter_map(|key| self.services.get(key)?.synced.clone()).collect();
         let is_closed = self.conflicts.is_closed(name);
         Some(Group(Made::Of { options: Arc::clone(&self.options), services, is_closed }))
     }
@@ -203,7 +204,8 @@ impl World {
         if present == slice.as_ref() {
             return;
         }
-        let owner = |slice: &Packed<EndpointSlice>| endpoints::owner(&key, &slice.get()).map(|owner| self.shared(owner));
+        let owner =
+            |slice: &Packed<EndpointSlice>| endpoints::owner(&key, &slice.get()).map(|owner| self.shared(owner));
         let (before, after) = (present.and_then(owner), slice.as_ref().and_then(owner));
         let owners: BTreeSet<_> = before.iter().chain(&after).cloned().collect();
         let nodes_before: Vec<_> = owners.iter().map(|owner| self.nodes_of(owner)).collect();
@@ -264,11 +266,7 @@ impl World {
             Some(service) => desired::judge(&self.nodes, &self.options, (&key, &service), &self.slices_of(&key)),
             None => Judgement::default(),
         };
-        let said = if notes.is_empty() {
-            self.notes.remove(&key)
-        } else {
-            self.notes.insert(Arc::clone(&key), notes)
-        };
+        let said = if notes.is_empty() { self.notes.remove(&key) } else { self.notes.insert(Arc::clone(&key), notes) };
         changed.notes |= said.as_ref() != self.notes.get(&key);
         let kept = synced.map(|synced| {
             let name = synced.common.name.as_str();

@@ -124,7 +124,9 @@ async fn a_streamed_list_is_followed_by_its_own_watch() {
     let (said, asked) = told(vec![Answer::Stream(events)], 1).await;
     assert_eq!(said, ["+a", "+b", "stands"], "a second time is no news, nor is a second end");
     assert_eq!(asked.len(), 1);
-    for part in ["watch=true", "sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=true"] {
+    for part in
+        ["watch=true", "sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=true"]
+    {
         assert!(asked[0].contains(part), "{}", asked[0]);
     }
 }
@@ -138,7 +140,8 @@ async fn what_comes_in_one_piece_with_the_end_is_a_change_behind_it() {
 
 #[tokio::test]
 async fn a_second_streamed_list_replaces_the_first_and_takes_away_only_at_its_end() {
-    let gone = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "old", "code": 410}});
+    let gone =
+        json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "old", "code": 410}});
     let first = vec![event("ADDED", "a"), event("ADDED", "b"), event("ADDED", "c"), end("7"), gone];
     let second = vec![event("DELETED", "c"), event("ADDED", "b"), event("ADDED", "d"), end("9")];
     let (said, asked) = told(vec![Answer::Ends(first), Answer::Page(&["a", "b", "c"]), Answer::Ends(vec![])], 1).await;
@@ -171,7 +174,8 @@ async fn a_server_that_refuses_to_stream_is_read_in_pages_and_not_asked_again() 
 async fn a_stream_that_breaks_off_or_lies_takes_nothing_away() {
     let no_version = vec![event("ADDED", "a"), end("")];
     let nonsense = vec![event("ADDED", "a"), json!("<html>")];
-    let without_name = vec![event("ADDED", "a"), json!({"type": "ADDED", "object": {"metadata": {"resourceVersion": "1"}}})];
+    let without_name =
+        vec![event("ADDED", "a"), json!({"type": "ADDED", "object": {"metadata": {"resourceVersion": "1"}}})];
     for events in [vec![event("ADDED", "a")], no_version, without_name] {
         let (said, _) = told(vec![Answer::Ends(events), Answer::Page(&["a", "b"])], 1).await;
         assert_eq!(said, ["+a", "+b", "stands"]);
@@ -190,12 +194,8 @@ async fn a_streamed_list_without_an_end_is_left_for_pages() {
 #[tokio::test]
 async fn a_streamed_list_that_is_empty_of_a_sudden_is_looked_at_twice() {
     let full = vec![event("ADDED", "a"), end("7")];
-    let answers = vec![
-        Answer::Ends(full),
-        Answer::Refuses(410),
-        Answer::Ends(vec![end("8")]),
-        Answer::Ends(vec![end("9")]),
-    ];
+    let answers =
+        vec![Answer::Ends(full), Answer::Refuses(410), Answer::Ends(vec![end("8")]), Answer::Ends(vec![end("9")])];
     let (said, _) = told(answers, 2).await;
     assert_eq!(said, ["+a", "stands", "broken", "broken", "-a", "stands"]);
 }
