@@ -17,8 +17,15 @@ async fn an_api_server_of_today_streams_and_a_second_list_takes_out_what_went_me
     let Some(mut world) = World::start().await else { return };
     let sidecar = world.in_step_sidecar().await;
     let log = sidecar.log().unwrap();
+    // The API server asks etcd how far it is, which one before 3.4.31 and 3.5.13 does not say; Debian's is such a one.
+    let (how, other) = if log.contains("storage feature RequestWatchProgress is disabled") {
+        say("this etcd is too old for streamed lists: seen is the way back to pages");
+        ("in pages", "streamed")
+    } else {
+        ("streamed", "in pages")
+    };
     for kind in KINDS {
-        assert_eq!((listed(&log, kind, "streamed"), listed(&log, kind, "in pages")), (1, 0), "{log}");
+        assert_eq!((listed(&log, kind, how), listed(&log, kind, other)), (1, 0), "{log}");
     }
     assert_eq!(world.in_step(), (true, String::new()));
     // A gap: the server forgets what the sidecar has not seen.
@@ -31,7 +38,7 @@ async fn an_api_server_of_today_streams_and_a_second_list_takes_out_what_went_me
     world.server.put(&slice("web", &[0, 1, 2], false)).await.unwrap();
     wait_for("a change behind it", PATIENCE, async || passing(&world.registry, "web").await == 0).await;
     let log = sidecar.log().unwrap();
-    assert!(KINDS.iter().all(|kind| listed(&log, kind, "in pages") == 0), "{log}");
+    assert!(KINDS.iter().all(|kind| listed(&log, kind, other) == 0), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
