@@ -24,9 +24,11 @@ use crate::{
 pub use self::config::CatalogConfig;
 
 /// Between two looks at least this long; and this many times what the last one took, so that reading a large catalog never
-/// becomes the main thing that Consul does.
+/// becomes the main thing that Consul does. Never longer than the last: on a machine that is busy with other things a read
+/// takes long without being much work, and who waits for a route does not wait for minutes.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_PER_READ: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Everything is read again after this long, whatever the watch says.
 const SAFETY: Duration = Duration::from_secs(300);
 /// While a loss is doubted.
@@ -84,7 +86,7 @@ impl Watcher {
             let start = Instant::now();
             let all = start >= all_at;
             let read = self.reader.read(all).await;
-            let pause = PAUSE.max(start.elapsed() * PAUSE_PER_READ);
+            let pause = (start.elapsed() * PAUSE_PER_READ).clamp(PAUSE, LONGEST_PAUSE);
             if all {
                 (all_after, all_at) = (Instant::now() + pause, Instant::now() + SAFETY);
             }
