@@ -129,7 +129,7 @@ impl World {
         }
         let mut changed = Changed::default();
         for key in concerned {
-            self.judge(key, &mut changed);
+            self.judge(&key, &mut changed);
         }
         self.settle(&mut changed);
         changed
@@ -261,36 +261,36 @@ impl World {
     }
 
     /// Looks again at one service by itself.
-    fn judge(&mut self, key: Arc<ObjectKey>, changed: &mut Changed) {
-        let Judgement { synced, notes, .. } = match self.service(&key) {
-            Some(service) => desired::judge(&self.nodes, &self.options, (&key, &service), &self.slices_of(&key)),
+    fn judge(&mut self, key: &Arc<ObjectKey>, changed: &mut Changed) {
+        let Judgement { synced, notes, .. } = match self.service(key) {
+            Some(service) => desired::judge(&self.nodes, &self.options, (key, &service), &self.slices_of(key)),
             None => Judgement::default(),
         };
-        let said = if notes.is_empty() { self.notes.remove(&key) } else { self.notes.insert(Arc::clone(&key), notes) };
-        changed.notes |= said.as_ref() != self.notes.get(&key);
+        let said = if notes.is_empty() { self.notes.remove(key) } else { self.notes.insert(Arc::clone(key), notes) };
+        changed.notes |= said.as_ref() != self.notes.get(key);
         let kept = synced.map(|synced| {
             let name = synced.common.name.as_str();
             let known = self.names.get_key_value(name).map(|(name, _)| Arc::clone(name));
             Arc::new(Kept::new(&synced, known.unwrap_or_else(|| name.into())))
         });
-        let Some(of) = self.services.get_mut(&key) else { return };
+        let Some(of) = self.services.get_mut(key) else { return };
         if of.synced != kept {
             let before = std::mem::replace(&mut of.synced, kept.clone());
             if let Some(before) = before {
                 self.n_instances -= before.n_instances;
                 self.n_critical -= before.n_critical;
-                self.leave(&before.name, &key);
+                self.leave(&before.name, key);
                 changed.names.insert(Arc::clone(&before.name));
             }
             if let Some(kept) = kept {
                 self.n_instances += kept.n_instances;
                 self.n_critical += kept.n_critical;
-                self.names.entry(Arc::clone(&kept.name)).or_default().insert(Arc::clone(&key));
+                self.names.entry(Arc::clone(&kept.name)).or_default().insert(Arc::clone(key));
                 changed.names.insert(Arc::clone(&kept.name));
             }
         }
-        if self.services.get(&key).is_some_and(Of::is_nothing) {
-            self.services.remove(&key);
+        if self.services.get(key).is_some_and(Of::is_nothing) {
+            self.services.remove(key);
         }
     }
 
