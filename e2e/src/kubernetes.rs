@@ -41,6 +41,11 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts both with their files below `folder`.
     pub async fn start(parts: &KubernetesParts, folder: &Path) -> Result<ApiServer> {
+        Self::start_with(parts, folder, &[]).await
+    }
+
+    /// The same with more arguments for the API server.
+    pub async fn start_with(parts: &KubernetesParts, folder: &Path, more: &[&str]) -> Result<ApiServer> {
         std::fs::create_dir_all(folder).context("making the API server's folder")?;
         let (etcd_address, peer, address) = (ports::free()?, ports::free()?, ports::free()?);
         let authority = Authority::new("kubernetes")?;
@@ -72,7 +77,7 @@ impl ApiServer {
                 "--unsafe-no-fsync".to_owned(),
             ],
         );
-        let server = start(
+        let mut server = start(
             "kube-apiserver",
             &parts.kube_apiserver,
             vec![
@@ -98,6 +103,7 @@ impl ApiServer {
                 "--enable-priority-and-fairness=false".to_owned(),
             ],
         );
+        server.arguments.extend(more.iter().map(Into::into));
         let mut running = ApiServer { etcd, server, etcd_address, address, authority, authority_file, processes: None };
         running.resume().await?;
         Ok(running)

@@ -1,7 +1,7 @@
 //! What sources tell the daemon. Each source is a task of its own that reads and waits, and sends what it has read; the
 //! daemon alone decides what follows from all of it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Node, Service},
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::{
     consul::Catalog,
     external::External,
-    kube::{Cluster, ObjectKey},
+    kube::{Cluster, ObjectKey, Packed},
 };
 
 /// Where sources send. Bounded: a source that is faster than the daemon waits.
@@ -53,10 +53,10 @@ pub enum Said {
 #[derive(Debug)]
 pub enum Change {
     /// A Service.
-    Service(ObjectKey, Option<Box<Service>>),
+    Service(Arc<ObjectKey>, Option<Packed<Service>>),
     /// An EndpointSlice, by its own name.
-    Slice(ObjectKey, Option<Box<EndpointSlice>>),
-    /// A Node.
+    Slice(Arc<ObjectKey>, Option<Packed<EndpointSlice>>),
+    /// A Node, of which only what the sync reads.
     Node(String, Option<Box<Node>>),
     /// A resource that is policy, as JSON; it is told to others than the sync.
     Resource(ObjectKey, Option<Box<serde_json::Value>>),
@@ -70,15 +70,15 @@ impl Change {
         match self {
             Self::Service(key, object) => put(&mut known.services, key, object),
             Self::Slice(key, object) => put(&mut known.slices, key, object),
-            Self::Node(name, object) => put(&mut known.nodes, name, object),
+            Self::Node(name, object) => put(&mut known.nodes, name, object.map(|object| *object)),
             Self::Resource(..) => {}
         }
     }
 }
 
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<Box<V>>) {
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     match value {
-        Some(value) => drop(map.insert(key, *value)),
+        Some(value) => drop(map.insert(key, value)),
         None => drop(map.remove(&key)),
     }
 }

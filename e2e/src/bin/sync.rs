@@ -22,23 +22,11 @@ struct Arguments {
     write: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [child, address, consul, services, gate] = words.as_slice()
-        && child == "--child"
-    {
-        return match serve_as_child(address, consul, services, gate).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("sync: {error:#}");
-                ExitCode::from(2)
-            }
-        };
-    }
-    let result = tokio::select! {
-        result = run(words) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let result = match words.as_slice() {
+        [child, address, consul, services, gate] if child == "--child" => as_child(address, consul, services, gate),
+        _ => as_parent(words),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -50,8 +38,20 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve_as_child(address: &str, consul: &str, services: &str, gate: &str) -> Result<()> {
-    serve(address.parse()?, consul.to_owned(), services.parse()?, gate.as_ref()).await
+/// On one thread, as `portcullis run`.
+fn as_child(address: &str, consul: &str, services: &str, gate: &str) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(address.parse()?, consul.to_owned(), services.parse()?, gate.as_ref()))?;
+    Ok(true)
+}
+
+fn as_parent(words: Vec<String>) -> Result<bool> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        tokio::select! {
+            result = run(words) => result,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    })
 }
 
 async fn run(words: Vec<String>) -> Result<bool> {

@@ -122,7 +122,7 @@ pub async fn serve(address: SocketAddr, consul: String, n_services: usize, gate:
             ["change", service, is_ready] => {
                 let service = service.parse()?;
                 let slice = objects::changed(service, is_ready.parse()?).context("no slice")?;
-                let change = Change::Slice(objects::key(service), Some(Box::new(slice)));
+                let change = Change::Slice(Arc::new(objects::key(service)), Some(slice));
                 inputs.send(Input::Cluster(cluster.clone(), Said::Changes(vec![change]))).await?;
                 String::new()
             }

@@ -1,7 +1,7 @@
 //! The objects of a cluster: NodePort services with three endpoints each on six nodes, as an API server has them.
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use portcullis::kube::{Cluster, Manifests, ObjectKey};
+use portcullis::kube::{Cluster, Manifests, ObjectKey, Packed};
 use serde_json::{Value, json};
 
 use super::INSTANCES;
@@ -31,7 +31,7 @@ pub(super) fn cluster(services: usize) -> Cluster {
 }
 
 /// The slice of a service; the first endpoint is ready or not.
-pub(super) fn changed(service: usize, is_ready: bool) -> Option<EndpointSlice> {
+pub(super) fn changed(service: usize, is_ready: bool) -> Option<Packed<EndpointSlice>> {
     parse(vec![slice(service, is_ready)]).slices.into_values().next()
 }
 

@@ -9,3 +9,4 @@ mod idle;
 mod rights;
 mod setup;
 mod several;
+mod streaming;

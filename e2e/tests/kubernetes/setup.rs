@@ -31,10 +31,15 @@ pub(crate) struct World {
 impl World {
     /// `None` after a printed skip where a part is missing.
     pub(crate) async fn start() -> Option<World> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with more arguments for the API server.
+    pub(crate) async fn start_with(more: &[&str]) -> Option<World> {
         let parts = KubernetesParts::for_test()?;
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::start(&parts.registry.consul, folder.path(), None).await.unwrap();
-        let server = ApiServer::start(&parts, &folder.path().join("east")).await.unwrap();
+        let server = ApiServer::start_with(&parts, &folder.path().join("east"), more).await.unwrap();
         shop(&server).await;
         let token = folder.path().join("token");
         fs::write(&token, ADMINISTRATOR).unwrap();

@@ -1,7 +1,8 @@
 //! The few calls to Consul's HTTP API that the sync needs, each bounded in time and size.
 
-use std::time::Duration;
+use std::{collections::VecDeque, io, time::Duration};
 
+use bytes::{Buf as _, Bytes};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -198,9 +199,9 @@ impl Client {
             }
             _ => return Err(TxnError::Failed(ConsulError::status(AT, status, &error_text(response).await))),
         }
-        let bytes = bounded(AT, response, MAX_ANSWER).await.map_err(TxnError::Failed)?;
+        let pieces = bounded(AT, response, MAX_ANSWER).await.map_err(TxnError::Failed)?;
         let garbage = |error: serde_json::Error| TxnError::Failed(ConsulError::garbage(AT, error.to_string()));
-        let answer: TxnAnswer = serde_json::from_slice(&bytes).map_err(garbage)?;
+        let answer: TxnAnswer = parse(pieces).map_err(garbage)?;
         let faults = answer.errors.unwrap_or_default();
         if status == StatusCode::OK && faults.is_empty() {
             let indexes = answer.results.iter().flatten().filter_map(Value::as_object).flat_map(|it| it.values());
@@ -259,23 +260,53 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 async fn decode<T: DeserializeOwned>(path: &str, response: Response) -> Result<Option<T>, ConsulError> {
     match response.status() {
         StatusCode::OK => {
-            let bytes = bounded(path, response, MAX_ANSWER).await?;
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| ConsulError::garbage(path, error.to_string()))
+            let pieces = bounded(path, response, MAX_ANSWER).await?;
+            parse(pieces).map(Some).map_err(|error| ConsulError::garbage(path, error.to_string()))
         }
         StatusCode::NOT_FOUND => Ok(None),
         status => Err(ConsulError::status(path, status, &error_text(response).await)),
     }
 }
 
-async fn bounded(path: &str, mut response: Response, limit: usize) -> Result<Vec<u8>, ConsulError> {
-    let mut bytes = Vec::new();
+async fn bounded(path: &str, mut response: Response, limit: usize) -> Result<Pieces, ConsulError> {
+    let mut pieces = Pieces::default();
     while let Some(chunk) = response.chunk().await.map_err(|error| ConsulError::connection(path, &error))? {
-        if bytes.len() + chunk.len() > limit {
+        pieces.length += chunk.len();
+        if pieces.length > limit {
             return Err(ConsulError::garbage(path, format!("an answer of more than {limit} bytes")));
         }
-        bytes.extend_from_slice(&chunk);
+        pieces.waiting.push_back(chunk);
     }
-    Ok(bytes)
+    Ok(pieces)
+}
+
+/// An answer in the pieces in which it came, each given back once it is read: a catalog of many services in one piece, beside
+/// what is made of it, would be the most memory that we ever take.
+#[derive(Default)]
+struct Pieces {
+    waiting: VecDeque<Bytes>,
+    length: usize,
+}
+
+impl io::Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(first) = self.waiting.front_mut() {
+            if !first.is_empty() {
+                let n = first.len().min(buffer.len());
+                first.copy_to_slice(buffer.get_mut(..n).unwrap_or_default());
+                return Ok(n);
+            }
+            self.waiting.pop_front();
+        }
+        Ok(0)
+    }
+}
+
+fn parse<T: DeserializeOwned>(mut pieces: Pieces) -> serde_json::Result<T> {
+    match pieces.waiting.make_contiguous() {
+        [only] => serde_json::from_slice(only),
+        _ => serde_json::from_reader(io::BufReader::new(pieces)),
+    }
 }
 
 /// The beginning of an error's text, on one line. What cannot be read is not worth another error.

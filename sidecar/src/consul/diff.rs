@@ -94,7 +94,7 @@ pub(super) struct Look<'a> {
     live: &'a Live,
     scope: &'a Scope,
     found: Difference,
-    changes: BTreeMap<String, BTreeMap<(String, Text), InstanceChange>>,
+    changes: BTreeMap<String, Vec<InstanceChange>>,
     /// The Consul nodes that are wanted, and whether they may carry anything of ours.
     nodes: BTreeMap<String, bool>,
     /// Instances that stand under another name than they shall: they are no removals there.
@@ -168,21 +168,26 @@ impl<'a> Look<'a> {
             }
         }
         for instances in changes.values_mut() {
-            instances.retain(|place, change| change.kind != Kind::Remove || !moved.contains(place));
+            let is_moved = |it: &InstanceChange| moved.contains(&(it.node.clone(), Arc::clone(&it.service.id)));
+            instances.retain(|change| change.kind != Kind::Remove || !is_moved(change));
+            // Of two changes of one instance the later one holds.
+            instances.reverse();
+            instances.sort_by(|a, b| a.place().cmp(&b.place()));
+            instances.dedup_by(|a, b| a.place() == b.place());
+            instances.shrink_to_fit();
         }
         found.conflicts.sort();
         found.services = changes
             .into_iter()
             .filter(|(_, instances)| !instances.is_empty())
-            .map(|(service, instances)| ServiceChange { service, instances: instances.into_values().collect() })
+            .map(|(service, instances)| ServiceChange { service, instances })
             .collect();
         found
     }
 
     fn changes(&mut self, changes: impl IntoIterator<Item = InstanceChange>) {
         for change in changes {
-            let of_service = self.changes.entry(change.service.service.to_string()).or_default();
-            of_service.insert((change.node.clone(), Arc::clone(&change.service.id)), change);
+            self.changes.entry(change.service.service.to_string()).or_default().push(change);
         }
     }
 
@@ -298,7 +303,7 @@ pub(super) fn wanted_check(registration: &Registration, id: &Text, texts: &mut T
         output: check.output.as_str().into(),
         service_id: if check.service_id == **id { Arc::clone(id) } else { check.service_id.as_str().into() },
         service_name: texts.text(&registration.service.service),
-        definition: check.definition.clone(),
+        definition: check.definition.clone().map(Box::new),
     }
 }
 
@@ -339,6 +344,12 @@ impl Difference {
 }
 
 // === impl InstanceChange ===
+
+impl InstanceChange {
+    fn place(&self) -> (&str, &str) {
+        (&self.node, &self.service.id)
+    }
+}
 
 impl fmt::Display for InstanceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

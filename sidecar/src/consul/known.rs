@@ -1,7 +1,10 @@
 //! The catalog as it was read and carried on with our own writes, with where the instances of each service stand, so that one
 //! service is compared without looking through the others. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     live::{Live, Text},
@@ -29,32 +32,42 @@ impl Known {
 
 /// Node and ID of every instance that was read, by the name of its service, whoever it belongs to.
 #[derive(Debug, Default)]
-pub(super) struct Index(BTreeMap<Text, Vec<(Text, Text)>>);
+pub(super) struct Index {
+    places: BTreeMap<Text, Vec<(Text, Text)>>,
+    /// The names of nodes, each once.
+    nodes: BTreeSet<Text>,
+}
 
 impl Index {
     pub(super) fn of(live: &Live) -> Self {
         let mut index = Self::default();
         for (name, node) in &live.nodes {
-            let name = Text::from(name.as_str());
+            let name = index.node(name);
             for service in node.services.values() {
-                index
-                    .0
-                    .entry(Arc::clone(&service.service))
-                    .or_default()
-                    .push((Arc::clone(&name), Arc::clone(&service.id)));
+                let places = index.places.entry(Arc::clone(&service.service)).or_default();
+                places.push((Arc::clone(&name), Arc::clone(&service.id)));
             }
         }
         index
     }
 
+    fn node(&mut self, name: &str) -> Text {
+        if let Some(known) = self.nodes.get(name) {
+            return Arc::clone(known);
+        }
+        let name = Text::from(name);
+        self.nodes.insert(Arc::clone(&name));
+        name
+    }
+
     /// The names of all services, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &Text> {
-        self.0.keys()
+        self.places.keys()
     }
 
     /// Node and ID of the instances under this name.
     pub(super) fn places(&self, name: &str) -> &[(Text, Text)] {
-        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+        self.places.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Follows what [`Live::apply`] does; `live` is as it was before.
@@ -66,9 +79,10 @@ impl Index {
                     if let Some(before) = before.filter(|before| before.service != service.service) {
                         self.leave(&before.service, node, &service.id);
                     }
-                    let places = self.0.entry(Arc::clone(&service.service)).or_default();
-                    if !places.iter().any(|(on, id)| **on == **node && *id == service.id) {
-                        places.push((node.as_str().into(), Arc::clone(&service.id)));
+                    let node = self.node(node);
+                    let places = self.places.entry(Arc::clone(&service.service)).or_default();
+                    if !places.iter().any(|(on, id)| *on == node && *id == service.id) {
+                        places.push((node, Arc::clone(&service.id)));
                     }
                 }
                 Operation::DeleteService { node, service } => self.leave(&service.service, node, &service.id),
@@ -83,10 +97,10 @@ impl Index {
     }
 
     fn leave(&mut self, name: &Text, node: &str, id: &Text) {
-        if let Some(places) = self.0.get_mut(name) {
+        if let Some(places) = self.places.get_mut(name) {
             places.retain(|(on, its)| **on != *node || its != id);
             if places.is_empty() {
-                self.0.remove(name);
+                self.places.remove(name);
             }
         }
     }

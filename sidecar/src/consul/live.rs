@@ -136,7 +136,7 @@ pub struct LiveCheck {
     pub service_name: Text,
     /// What others shall probe, if anything.
     #[serde(deserialize_with = "definition")]
-    pub definition: Option<Definition>,
+    pub definition: Option<Box<Definition>>,
 }
 
 /// Go writes empty lists and maps as `null`.
@@ -199,9 +199,9 @@ impl<'de> Deserialize<'de> for Meta {
 }
 
 /// Consul writes an empty one where there is none.
-fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Definition>, D::Error> {
+fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Definition>>, D::Error> {
     let found: Option<Definition> = Option::deserialize(deserializer)?;
-    Ok(found.filter(|it| *it != Definition::default()))
+    Ok(found.filter(|it| *it != Definition::default()).map(Box::new))
 }
 
 // === impl Scope ===

@@ -264,7 +264,7 @@ impl Keeper {
                 Some((name.clone(), Service { metadata, ..Service::default() }))
             };
             let services: BTreeMap<_, _> = difference.taken.iter().filter_map(service).collect();
-            events.tell(notes, |key: &ObjectKey| services.get(&key.name));
+            events.tell(notes, |key: &ObjectKey| services.get(&key.name).cloned());
         }
         difference.taken.len()
     }

@@ -1,4 +1,5 @@
-//! The calls to an API server, each bounded in time and size: a page of a list, a watch, a new object.
+//! The calls to an API server, each bounded in time and size: a page of a list, a watch, one that begins with a list, a new
+//! object.
 //!
 //! kube's own calls read answers of any size into memory and print those that they cannot understand, so only its
 //! requests and its connection are used here.
@@ -11,7 +12,7 @@ use kube::{
     Client,
     api::{ListParams, PostParams, WatchEvent, WatchParams},
     client::Body,
-    core::{Request, Status},
+    core::{Request, Status, watch::Bookmark},
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -32,6 +33,8 @@ pub(super) const MAX_OBJECTS: usize = 500_000;
 /// has at the other end.
 pub(super) const WATCH: u32 = 60;
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// What a bookmark says at the end of a list that is streamed.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// A list that is read page by page, as of one moment.
 pub(super) struct Pages<'a, K> {
@@ -41,6 +44,14 @@ pub(super) struct Pages<'a, K> {
     version: Option<String>,
     read: usize,
     kind: PhantomData<K>,
+}
+
+/// What a server answers who is asked for a watch that begins with a list.
+pub(super) enum Streamed<K> {
+    /// It gives one.
+    Begins(Watching<K>),
+    /// It gives none, and why: it is too old for it, was told not to, or lets nobody watch.
+    Refused(Fault),
 }
 
 /// A watch that stands.
@@ -115,6 +126,26 @@ impl<K: Kind> Watching<K> {
         Ok(Self { body, buffer: Vec::new(), end, kind: PhantomData })
     }
 
+    /// Starts a watch that first tells of everything there is, and of where that ends by a bookmark ([`is_end`]).
+    pub(super) async fn streamed(client: &Client, path: &str) -> Result<Streamed<K>, Fault> {
+        let parameters = WatchParams::streaming_lists().timeout(WATCH);
+        // Without a version: at least as new as this moment, as a list is.
+        let request = Request::new(path).watch(&parameters, "").map_err(|error| Fault::configuration(&error))?;
+        let response = ask(client, request).await?;
+        let code = response.status();
+        let body = response.into_body();
+        if code.is_success() {
+            let end = Instant::now() + Duration::from_secs(WATCH.into()) + GRACE;
+            return Ok(Streamed::Begins(Self { body, buffer: Vec::new(), end, kind: PhantomData }));
+        }
+        let fault = refusal(&verb::<K>(), code.as_u16(), body).await;
+        if matches!(code.as_u16(), 400 | 403 | 404 | 405 | 406 | 422) {
+            Ok(Streamed::Refused(fault))
+        } else {
+            Err(fault)
+        }
+    }
+
     /// The next events, at least one; `None` when the server has ended the watch.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<WatchEvent<K>>>, Fault> {
         loop {
@@ -140,6 +171,11 @@ impl<K: Kind> Watching<K> {
             }
         }
     }
+}
+
+/// Whether a bookmark says that everything there is has been told.
+pub(super) fn is_end(bookmark: &Bookmark) -> bool {
+    bookmark.metadata.annotations.get(INITIAL_EVENTS_END).is_some_and(|value| value == "true")
 }
 
 /// The key of an object that an API server tells of. One without a name is nothing that it would tell.

@@ -2,7 +2,7 @@
 //!
 //! Sorted maps make everything derived from a cluster independent of the order in which files or events came.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use k8s_openapi::{
     api::{
@@ -14,7 +14,11 @@ use k8s_openapi::{
 
 use crate::sources::{self, SourceError as ManifestError};
 
-use super::manifests::{Manifests, Object, Place};
+use super::{
+    kinds::Kind as _,
+    manifests::{Manifests, Object, Place},
+    packed::Packed,
+};
 
 /// Namespace of objects that name none, as kubectl has it.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -32,11 +36,11 @@ pub struct ObjectKey {
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
     /// Services of all namespaces.
-    pub services: BTreeMap<ObjectKey, Service>,
+    pub services: BTreeMap<Arc<ObjectKey>, Packed<Service>>,
     /// Nodes by name.
     pub nodes: BTreeMap<String, Node>,
     /// EndpointSlices by their own name (not by service: that is a label).
-    pub slices: BTreeMap<ObjectKey, EndpointSlice>,
+    pub slices: BTreeMap<Arc<ObjectKey>, Packed<EndpointSlice>>,
     /// Objects of other kinds that were seen and left out, by `apiVersion/kind`; worth a line in a report.
     pub ignored: BTreeMap<String, usize>,
 }
@@ -91,12 +95,13 @@ impl Cluster {
             places.insert(identity, place);
             match object {
                 Object::Service(service) => {
-                    self.services.insert(ObjectKey::of(&service.metadata), *service);
+                    self.services.insert(Arc::new(ObjectKey::of(&service.metadata)), Packed::of(*service));
                 }
                 Object::EndpointSlice(slice) => {
-                    self.slices.insert(ObjectKey::of(&slice.metadata), *slice);
+                    self.slices.insert(Arc::new(ObjectKey::of(&slice.metadata)), Packed::of(*slice));
                 }
-                Object::Node(node) => {
+                Object::Node(mut node) => {
+                    node.slim();
                     self.nodes.insert(ObjectKey::of(&node.metadata).name, *node);
                 }
             }

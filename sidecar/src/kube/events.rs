@@ -82,10 +82,10 @@ impl Events {
     }
 
     /// From now on this is what is wrong; what is not about a Service that `service` finds in this cluster is left out.
-    pub fn tell<'a>(&self, notes: impl IntoIterator<Item = Note>, service: impl Fn(&ObjectKey) -> Option<&'a Service>) {
+    pub fn tell(&self, notes: impl IntoIterator<Item = Note>, service: impl Fn(&ObjectKey) -> Option<Service>) {
         let bad = notes.into_iter().filter_map(|note| {
             let key = key(&note.object)?;
-            let uid = service(&key)?.metadata.uid.clone();
+            let uid = service(&key)?.metadata.uid;
             Some(Bad { service: key, uid, note })
         });
         let bad: Vec<_> = bad.collect();
@@ -240,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn only_notes_about_services_of_the_cluster_are_events() {
         let web = Service::default();
-        let service = |wanted: &ObjectKey| (*wanted == key("shop/web").unwrap()).then_some(&web);
+        let service = |wanted: &ObjectKey| (*wanted == key("shop/web").unwrap()).then(|| web.clone());
         let note = |object: &str| Note { object: object.to_owned(), ..bad("a").note };
         let (sender, mut notes) = watch::channel(Vec::new());
         let events = Events { notes: sender, task: tokio::spawn(std::future::pending()) };

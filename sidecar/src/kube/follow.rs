@@ -127,15 +127,15 @@ impl Gathering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::ObjectKey;
+    use crate::kube::{ObjectKey, Packed};
 
     fn gathering() -> Gathering {
         Gathering::new(["services", "slices", "nodes"].map(str::to_owned).to_vec())
     }
 
     fn service(name: &str) -> Told {
-        let key = ObjectKey { namespace: "shop".to_owned(), name: name.to_owned() };
-        Told::Changes(vec![Change::Service(key, Some(Box::default()))])
+        let key = Arc::new(ObjectKey { namespace: "shop".to_owned(), name: name.to_owned() });
+        Told::Changes(vec![Change::Service(key, Some(Packed::of(Service::default())))])
     }
 
     /// `W2`: a whole with two services; `C1`: one change; `B a,b`: broken.

@@ -3,38 +3,32 @@
 //! Whatever no rule of the sync reads goes at once: it would cost memory for every object, and its changes (heartbeats,
 //! other controllers' notes) would look like news.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, Hasher},
-    io,
-};
+use std::{mem::take, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        core::v1::{Node, NodeCondition, NodeStatus, Service, ServicePort, ServiceSpec},
-        discovery::v1::EndpointSlice,
+        core::v1::{
+            LoadBalancerStatus, Node, NodeCondition, NodeStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
+        },
+        discovery::v1::{Endpoint, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::cluster::ObjectKey;
-use crate::input::Change;
-
-/// kubectl keeps the whole manifest here, and the sync reads the object itself.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// What says that an EndpointSlice belongs to a Service.
-const SLICE_LABEL: &str = "kubernetes.io/service-name";
-/// Labels of Nodes that matter begin so.
-const TOPOLOGY: &str = "topology.kubernetes.io/";
+use super::{cluster::ObjectKey, packed::Packed};
+use crate::{
+    input::Change,
+    sync::{FROM_CONSUL, LAST_APPLIED, SERVICE_LABEL, ZONE_LABEL},
+};
 
 /// A kind that the sync reads.
-pub(super) trait Kind: kube::Resource<DynamicType = ()> + DeserializeOwned + Serialize + Send + 'static {
+pub trait Kind: kube::Resource<DynamicType = ()> + DeserializeOwned + Serialize + Default + Send + 'static {
     /// Leaves what the sync reads.
     fn slim(&mut self);
 
     /// What is told of one.
-    fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change;
+    fn change(key: Arc<ObjectKey>, object: Option<Packed<Self>>) -> Change;
 }
 
 impl Kind for Service {
@@ -43,47 +37,43 @@ impl Kind for Service {
         if let Some(annotations) = &mut annotations {
             annotations.remove(LAST_APPLIED);
         }
-        self.metadata = ObjectMeta { annotations, ..identity(&mut self.metadata, |_| true) };
-        if let Some(status) = &mut self.status {
-            status.conditions = None;
-        }
+        self.metadata = ObjectMeta { annotations, ..identity(&mut self.metadata, FROM_CONSUL.0) };
+        let ingress = self.status.take().and_then(|status| status.load_balancer?.ingress);
+        self.status = ingress.map(|ingress| ServiceStatus {
+            load_balancer: Some(LoadBalancerStatus { ingress: Some(ingress) }),
+            ..ServiceStatus::default()
+        });
         self.spec = self.spec.take().map(|spec| ServiceSpec {
             type_: spec.type_,
-            ports: spec.ports.map(|ports| tight(ports.into_iter().map(slim_port).collect())),
+            ports: spec.ports.map(|ports| ports.into_iter().map(slim_port).collect()),
             external_ips: spec.external_ips,
             ip_families: spec.ip_families,
             ..ServiceSpec::default()
         });
     }
 
-    fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
+    fn change(key: Arc<ObjectKey>, object: Option<Packed<Self>>) -> Change {
         Change::Service(key, object)
     }
 }
 
 impl Kind for EndpointSlice {
     fn slim(&mut self) {
-        self.metadata = identity(&mut self.metadata, |label| label == SLICE_LABEL);
-        self.metadata.uid = None;
-        self.ports = self.ports.take().map(tight);
-        self.endpoints = self.endpoints.take().map(tight);
+        self.metadata = ObjectMeta { uid: None, ..identity(&mut self.metadata, SERVICE_LABEL) };
         for endpoint in self.endpoints.iter_mut().flatten() {
-            endpoint.addresses.shrink_to_fit();
-            endpoint.deprecated_topology = None;
-            endpoint.hints = None;
-            endpoint.hostname = None;
-            endpoint.target_ref = None;
+            let Endpoint { addresses, conditions, node_name, zone, .. } = take(endpoint);
+            *endpoint = Endpoint { addresses, conditions, node_name, zone, ..Endpoint::default() };
         }
     }
 
-    fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
+    fn change(key: Arc<ObjectKey>, object: Option<Packed<Self>>) -> Change {
         Change::Slice(key, object)
     }
 }
 
 impl Kind for Node {
     fn slim(&mut self) {
-        self.metadata = identity(&mut self.metadata, |label| label.starts_with(TOPOLOGY));
+        self.metadata = ObjectMeta { uid: None, ..identity(&mut self.metadata, ZONE_LABEL) };
         self.spec = None;
         let status = self.status.take().unwrap_or_default();
         let ready = status
@@ -96,15 +86,9 @@ impl Kind for Node {
         self.status = Some(NodeStatus { addresses: status.addresses, conditions, ..NodeStatus::default() });
     }
 
-    fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
-        Change::Node(key.name, object)
+    fn change(key: Arc<ObjectKey>, object: Option<Packed<Self>>) -> Change {
+        Change::Node(key.name.clone(), object.map(|object| Box::new(object.get())))
     }
-}
-
-/// Reading leaves room for more, which would be kept.
-fn tight<T>(mut list: Vec<T>) -> Vec<T> {
-    list.shrink_to_fit();
-    list
 }
 
 fn slim_port(port: ServicePort) -> ServicePort {
@@ -112,44 +96,20 @@ fn slim_port(port: ServicePort) -> ServicePort {
     ServicePort { name, port, node_port, protocol, target_port, ..ServicePort::default() }
 }
 
-/// Who it is, with some of its labels.
-fn identity(metadata: &mut ObjectMeta, label: impl Fn(&str) -> bool) -> ObjectMeta {
-    let labels = metadata.labels.take().map(|mut labels: BTreeMap<_, _>| {
-        labels.retain(|key, _| label(key));
-        labels
-    });
+/// Who it is, with one of its labels.
+fn identity(metadata: &mut ObjectMeta, label: &str) -> ObjectMeta {
+    let label = metadata.labels.as_mut().and_then(|labels| labels.remove_entry(label));
     ObjectMeta {
         name: metadata.name.take(),
         namespace: metadata.namespace.take(),
         uid: metadata.uid.take(),
-        labels: labels.filter(|labels| !labels.is_empty()),
+        labels: label.map(|label| [label].into()),
         ..ObjectMeta::default()
     }
 }
 
-/// The object's content as a number: two looks that give the same one saw the same. The hasher's key is a secret of the
-/// process, so that nobody can write two objects that look alike.
-pub(super) fn fingerprint(object: &impl Serialize, keys: &impl BuildHasher) -> io::Result<u64> {
-    struct Hashing<H>(H);
-    impl<H: Hasher> io::Write for Hashing<H> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.write(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut hashing = Hashing(keys.build_hasher());
-    serde_json::to_writer(&mut hashing, object)?;
-    Ok(hashing.0.finish())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::hash::RandomState;
-
     use serde_json::json;
 
     use super::*;
@@ -173,8 +133,7 @@ mod tests {
 
     #[test]
     fn a_nodes_heartbeat_is_no_news_and_its_readiness_is() {
-        let keys = RandomState::new();
-        let print = |node: &Node| fingerprint(node, &keys).unwrap();
+        let print = |node: &Node| Packed::of(node.clone());
         let first = node("2026-01-01T00:00:00Z", "True");
         assert_eq!(print(&first), print(&node("2026-01-01T00:05:00Z", "True")));
         assert_ne!(print(&first), print(&node("2026-01-01T00:00:00Z", "Unknown")));
@@ -208,7 +167,7 @@ mod tests {
     #[test]
     fn a_slice_keeps_its_service_and_where_its_endpoints_are() {
         let slice: EndpointSlice = slim(json!({"addressType": "IPv4", "ports": null,
-            "metadata": {"name": "s-1", "namespace": "shop", "labels": {SLICE_LABEL: "s", "other": "x"}},
+            "metadata": {"name": "s-1", "namespace": "shop", "labels": {SERVICE_LABEL: "s", "other": "x"}},
             "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n", "zone": "a", "hints": {"forZones": [{"name": "a"}]},
                            "conditions": {"ready": false}, "targetRef": {"kind": "Pod", "name": "p", "resourceVersion": "1"}}]}));
         assert_eq!(

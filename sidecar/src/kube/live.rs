@@ -1,5 +1,7 @@
 //! One look at a live cluster, for commands that do not stay.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::{
     core::v1::{Node, Service},
     discovery::v1::EndpointSlice,
@@ -13,6 +15,7 @@ use super::{
     connection::Connection,
     fault::Fault,
     kinds::Kind,
+    packed::Packed,
 };
 
 /// Reads all of a cluster once: whole, or not at all.
@@ -33,10 +36,9 @@ async fn list<K: Kind>(client: &Client, namespace: Option<&str>, cluster: &mut C
     let path = K::url_path(&(), namespace);
     let mut pages = Pages::<K>::new(client, &path);
     while let Some(page) = pages.next().await? {
-        for mut object in page {
-            let key = key(&object)?;
-            object.slim();
-            K::change(key, Some(Box::new(object))).apply(cluster);
+        for object in page {
+            let key = Arc::new(key(&object)?);
+            K::change(key, Some(Packed::of(object))).apply(cluster);
         }
     }
     Ok(())

@@ -26,6 +26,7 @@ use super::{
     config::ClusterConfig,
     connection::Connection,
     kinds::Kind,
+    packed::Packed,
     watch::{Told, Watcher},
 };
 use crate::{control, documents::Document, input::Change};
@@ -43,7 +44,7 @@ const DOUBT: Duration = Duration::from_secs(300);
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A resource as it is written, without its status.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(bound = "")]
 struct Resource<D> {
     metadata: ObjectMeta,
@@ -54,7 +55,7 @@ struct Resource<D> {
 }
 
 /// What an API server calls a kind.
-trait Definition: Send + Sync + 'static {
+trait Definition: Default + Send + Sync + 'static {
     const GROUP: &'static str;
     const KIND: &'static str;
     const PLURAL: &'static str;
@@ -62,7 +63,7 @@ trait Definition: Send + Sync + 'static {
 
 macro_rules! definition {
     ($name:ident, $group:literal, $kind:literal, $plural:expr) => {
-        #[derive(Debug, Clone)]
+        #[derive(Debug, Clone, Default)]
         struct $name;
 
         impl Definition for $name {
@@ -122,9 +123,10 @@ impl<D: Definition> Kind for Resource<D> {
         self.rest.insert("kind".to_owned(), D::KIND.into());
     }
 
-    fn change(key: ObjectKey, object: Option<Box<Self>>) -> Change {
-        // What was read from JSON can be written as such.
-        Change::Resource(key, object.and_then(|object| serde_json::to_value(*object).ok()).map(Box::new))
+    fn change(key: Arc<ObjectKey>, object: Option<Packed<Self>>) -> Change {
+        // What was written as JSON can be read as such.
+        let value = object.and_then(|object| serde_json::from_slice(object.text()).ok());
+        Change::Resource(Arc::unwrap_or_clone(key), value)
     }
 }
 

@@ -1,22 +1,31 @@
 //! One kind in one scope: listed, then watched, for ever; told is what differs from what was told before.
 //!
+//! A list is streamed where the server does that (a watch that begins with all objects): then neither side has all of them in
+//! memory at once, and the server answers from its cache. Where it does not, or does it badly, the list is read in pages.
+//!
 //! kube-runtime's watcher does the same but for what matters here: it does not say when a watch stands again after a
 //! fault, it believes an empty list, and it has no bound.
 
-use std::{collections::BTreeMap, hash::RandomState, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
-use kube::{Client, api::WatchEvent};
+use kube::{Client, api::WatchEvent, core::Status};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
-    call::{Pages, Watching, key},
+    call::{MAX_OBJECTS, Pages, Streamed, Watching, is_end, key},
     cluster::ObjectKey,
     connection::Connection,
     fault::{Fault, Then},
-    kinds::{Kind, fingerprint},
+    kinds::Kind,
+    packed::Packed,
 };
 use crate::input::Change;
 
@@ -27,6 +36,11 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(1);
 /// How long after an empty list the second one is asked for.
 const SECOND_LOOK: Duration = Duration::from_secs(3);
+
+/// How long the objects of a list that is streamed may come.
+const STREAMED: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 45 });
+/// How long a server that did not stream a list is not asked to.
+const PAGED: Duration = Duration::from_secs(3_600);
 
 /// What a watcher says.
 #[derive(Debug)]
@@ -50,16 +64,19 @@ pub(super) struct Watcher<K> {
     path: String,
     number: usize,
     ears: Ears,
-    known: BTreeMap<ObjectKey, Seen>,
+    known: BTreeMap<Arc<ObjectKey>, Seen>,
     round: u64,
     keys: RandomState,
     doubted: Option<Instant>,
     backoff: Duration,
+    /// Until when lists are read in pages.
+    paged: Option<Instant>,
     kind: std::marker::PhantomData<fn() -> K>,
 }
 
 /// An object as it was told.
 struct Seen {
+    /// Its content as a number, by a secret of the process: nobody can write two objects that look alike.
     fingerprint: u64,
     /// The list that it was last in.
     round: u64,
@@ -80,6 +97,7 @@ impl<K: Kind> Watcher<K> {
             keys: RandomState::new(),
             doubted: None,
             backoff: FIRST_BACKOFF,
+            paged: None,
             kind: std::marker::PhantomData,
         }
     }
@@ -115,18 +133,16 @@ impl<K: Kind> Watcher<K> {
     /// A watch from its beginning to its end, behind a list if there is no version to start from.
     async fn once(&mut self, version: &mut Option<String>) -> Result<(), Fault> {
         let client = self.connection.client().await?;
-        let from = match &*version {
-            Some(version) => version,
-            None => version.insert(self.list(&client).await?),
+        let mut watching = match &*version {
+            Some(version) => Watching::<K>::start(&client, &self.path, version).await?,
+            None => self.list(&client, version).await?,
         };
-        let mut watching = Watching::<K>::start(&client, &self.path, from).await?;
         self.tell(Told::Stands).await;
         loop {
             match watching.next().await {
                 Ok(Some(events)) => {
-                    let changes = self.take(events, version)?;
+                    self.take(events, version).await?;
                     self.backoff = FIRST_BACKOFF;
-                    self.changes(changes).await;
                 }
                 Ok(None) => return Ok(()),
                 // Nothing is missed yet: whether the server is gone shows when the watch is started again.
@@ -139,32 +155,123 @@ impl<K: Kind> Watcher<K> {
         }
     }
 
-    /// Tells everything that differs; returns where to watch from.
-    async fn list(&mut self, client: &Client) -> Result<String, Fault> {
+    /// Tells everything that differs; returns a watch from there on.
+    async fn list(&mut self, client: &Client, version: &mut Option<String>) -> Result<Watching<K>, Fault> {
+        if self.paged.is_none_or(|until| until <= Instant::now()) {
+            match self.stream(client, version).await {
+                Ok(Some(watching)) => return Ok(watching),
+                Ok(None) => {}
+                Err(fault) if fault.then == Then::Relist => self.page(&fault),
+                Err(fault) => return Err(fault),
+            }
+        }
+        let from = version.insert(self.pages(client).await?);
+        Watching::start(client, &self.path, from).await
+    }
+
+    /// Lists by a watch that begins with everything. `None` if the server does not do that.
+    async fn stream(&mut self, client: &Client, version: &mut Option<String>) -> Result<Option<Watching<K>>, Fault> {
+        let mut watching = match Watching::streamed(client, &self.path).await? {
+            Streamed::Begins(watching) => watching,
+            Streamed::Refused(fault) => {
+                // A right that is missing may be given.
+                if fault.then == Then::Relist {
+                    self.page(&fault);
+                }
+                return Ok(None);
+            }
+        };
         self.round += 1;
-        let (path, mut n_listed) = (self.path.clone(), 0);
+        let (mut n_told, until) = (0, Instant::now() + STREAMED);
+        loop {
+            // Only the waiting ends: what is known is told.
+            let events = timeout_at(until, watching.next()).await;
+            let events = events.map_err(|_| Fault::garbage("a streamed list without an end"))??;
+            let events = events.ok_or_else(|| Fault::garbage("a streamed list that breaks off"))?;
+            n_told += events.len();
+            if n_told > MAX_OBJECTS {
+                return Err(Fault::garbage(format!("a streamed list of more than {MAX_OBJECTS} objects")));
+            }
+            let (mut events, mut changes) = (events.into_iter(), Vec::new());
+            let end = self.until_end(&mut events, &mut changes);
+            self.changes(changes).await;
+            let Some(end) = end? else { continue };
+            self.ends("streamed").await?;
+            *version = Some(end);
+            self.take(events, version).await?;
+            return Ok(Some(watching));
+        }
+    }
+
+    /// Takes events of a list up to its end, and returns its version if that is among them. Nothing goes before the end.
+    fn until_end(
+        &mut self,
+        events: &mut impl Iterator<Item = WatchEvent<K>>,
+        changes: &mut Vec<Change>,
+    ) -> Result<Option<String>, Fault> {
+        for event in events {
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => changes.extend(self.see(object)?),
+                WatchEvent::Deleted(object) => {
+                    if let Some(seen) = self.known.get_mut(&key(&object)?) {
+                        seen.round = 0;
+                    }
+                }
+                WatchEvent::Bookmark(bookmark) if is_end(&bookmark) => {
+                    let version = Some(bookmark.metadata.resource_version).filter(|version| !version.is_empty());
+                    return match version {
+                        Some(version) => Ok(Some(version)),
+                        None => Err(Fault::garbage("a streamed list without a resourceVersion")),
+                    };
+                }
+                WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => return Err(failed::<K>(&status)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lists in pages; returns where to watch from.
+    async fn pages(&mut self, client: &Client) -> Result<String, Fault> {
+        self.round += 1;
+        let path = self.path.clone();
         let mut pages = Pages::<K>::new(client, &path);
         while let Some(page) = pages.next().await? {
-            n_listed += page.len();
             let mut changes = Vec::new();
-            for object in page {
+            let seen = page.into_iter().try_for_each(|object| {
                 changes.extend(self.see(object)?);
-            }
+                Ok(())
+            });
             self.changes(changes).await;
+            seen?;
         }
         let version = pages.into_version().ok_or_else(|| Fault::garbage("a list without an end"))?;
-        self.believe(n_listed)?;
+        self.ends("in pages").await?;
+        Ok(version)
+    }
+
+    /// Behind a whole list: what was not in it is gone.
+    async fn ends(&mut self, how: &str) -> Result<(), Fault> {
         let round = self.round;
+        let n_listed = self.known.values().filter(|seen| seen.round == round).count();
+        self.believe(n_listed)?;
+        tracing::info!(kind = %K::plural(&()), objects = n_listed, "listed, {how}");
         let mut gone = Vec::new();
         self.known.retain(|key, seen| {
             let is_there = seen.round == round;
             if !is_there {
-                gone.push(K::change(key.clone(), None));
+                gone.push(K::change(Arc::clone(key), None));
             }
             is_there
         });
         self.changes(gone).await;
-        Ok(version)
+        Ok(())
+    }
+
+    /// From now on lists are read in pages, for a time.
+    fn page(&mut self, fault: &Fault) {
+        tracing::info!(kind = %K::plural(&()), why = fault.what, "the API server does not stream lists, they are read in pages");
+        self.paged = Some(Instant::now() + PAGED);
     }
 
     /// An empty list of what was not empty is what a broken server or a proxy gives, too: only a second one is believed.
@@ -182,41 +289,53 @@ impl<K: Kind> Watcher<K> {
     }
 
     /// What to tell of an object that is there.
-    fn see(&mut self, mut object: K) -> Result<Option<Change>, Fault> {
+    fn see(&mut self, object: K) -> Result<Option<Change>, Fault> {
         let key = key(&object)?;
-        object.slim();
-        let unreadable = |error: std::io::Error| Fault::garbage(error.to_string());
-        let fingerprint = fingerprint(&object, &self.keys).map_err(unreadable)?;
-        let seen = Seen { fingerprint, round: self.round };
-        let before = self.known.insert(key.clone(), seen).map(|seen| seen.fingerprint);
-        Ok((before != Some(fingerprint)).then(|| K::change(key, Some(Box::new(object)))))
+        let object = Packed::of(object);
+        let (fingerprint, round) = (self.keys.hash_one(object.text()), self.round);
+        let (key, before) = match self.known.remove_entry(&key) {
+            Some((key, before)) => (key, Some(before.fingerprint)),
+            None => (Arc::new(key), None),
+        };
+        self.known.insert(Arc::clone(&key), Seen { fingerprint, round });
+        Ok((before != Some(fingerprint)).then(|| K::change(key, Some(object))))
     }
 
-    /// What to tell of events; the version moves on with them.
-    fn take(&mut self, events: Vec<WatchEvent<K>>, version: &mut Option<String>) -> Result<Vec<Change>, Fault> {
+    /// Tells of events; the version moves on with them. What comes before a fault is told as well: it counts as told.
+    async fn take(
+        &mut self,
+        events: impl IntoIterator<Item = WatchEvent<K>>,
+        version: &mut Option<String>,
+    ) -> Result<(), Fault> {
         let mut changes = Vec::new();
-        for event in events {
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    let at = version_of(&object)?;
-                    changes.extend(self.see(object)?);
-                    *version = Some(at);
-                }
-                WatchEvent::Deleted(object) => {
-                    let (at, key) = (version_of(&object)?, key(&object)?);
-                    if self.known.remove(&key).is_some() {
-                        changes.push(K::change(key, None));
-                    }
-                    *version = Some(at);
-                }
-                WatchEvent::Bookmark(bookmark) => *version = Some(bookmark.metadata.resource_version),
-                WatchEvent::Error(status) => {
-                    let verb = format!("watch {}", K::plural(&()));
-                    return Err(Fault { then: Then::Relist, ..Fault::status(&verb, status.code, Some(&status)) });
-                }
+        let taken = events.into_iter().try_for_each(|event| self.take_one(event, version, &mut changes));
+        self.changes(changes).await;
+        taken
+    }
+
+    fn take_one(
+        &mut self,
+        event: WatchEvent<K>,
+        version: &mut Option<String>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), Fault> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let at = version_of(&object)?;
+                changes.extend(self.see(object)?);
+                *version = Some(at);
             }
+            WatchEvent::Deleted(object) => {
+                let (at, key) = (version_of(&object)?, key(&object)?);
+                if let Some((key, _)) = self.known.remove_entry(&key) {
+                    changes.push(K::change(key, None));
+                }
+                *version = Some(at);
+            }
+            WatchEvent::Bookmark(bookmark) => *version = Some(bookmark.metadata.resource_version),
+            WatchEvent::Error(status) => return Err(failed::<K>(&status)),
         }
-        Ok(changes)
+        Ok(())
     }
 
     async fn changes(&self, changes: Vec<Change>) {
@@ -238,7 +357,15 @@ impl<K: Kind> Watcher<K> {
     }
 }
 
+fn failed<K: Kind>(status: &Status) -> Fault {
+    let verb = format!("watch {}", K::plural(&()));
+    Fault { then: Then::Relist, ..Fault::status(&verb, status.code, Some(status)) }
+}
+
 fn version_of<K: Kind>(object: &K) -> Result<String, Fault> {
     let version = object.meta().resource_version.clone().filter(|version| !version.is_empty());
     version.ok_or_else(|| Fault::garbage(format!("one of the {} has no resourceVersion", K::plural(&()))))
 }
+
+#[cfg(test)]
+mod tests;

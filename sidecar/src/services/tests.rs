@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     input::Change,
-    kube::{Cluster, Manifests, ObjectKey},
+    kube::{Cluster, Manifests, ObjectKey, Packed},
 };
 
 fn cluster(names: &[&str]) -> Cluster {
@@ -75,7 +75,7 @@ fn nothing_is_ready_before_every_cluster_was_read_whole() {
     assert!(!table.is_released());
     assert_eq!(numbers.ready(), Err("cluster west was not read whole yet".to_owned()));
     services.take(Input::Cluster("west".to_owned(), Said::Broken(vec!["no answer".to_owned()])));
-    let gone = ObjectKey { namespace: "default".to_owned(), name: "db".to_owned() };
+    let gone = Arc::new(ObjectKey { namespace: "default".to_owned(), name: "db".to_owned() });
     services.take(Input::Cluster("west".to_owned(), Said::Changes(vec![Change::Service(gone, None)])));
     services.tell();
     assert!(!table.is_released());
@@ -123,10 +123,11 @@ fn a_route_that_two_services_claim_closes_a_service_of_each_cluster() {
     whole(&mut services, "east", &["web", "api"]);
     // Another Consul name with the same rule.
     let mut rival = cluster(&["web"]);
-    let (_, mut service) = rival.services.pop_first().unwrap();
+    let (key, service) = rival.services.pop_first().unwrap();
+    let mut service = service.get();
     let name = ("consul.hashicorp.com/service-name".to_owned(), "rival".to_owned());
     service.metadata.annotations.get_or_insert_default().extend([name]);
-    rival.services.insert(ObjectKey { namespace: "default".to_owned(), name: "web".to_owned() }, service);
+    rival.services.insert(key, Packed::of(service));
     services.take(Input::Cluster("west".to_owned(), Said::Whole(Box::new(rival))));
     services.tell();
     assert_eq!(destinations(&table), ["api"]);

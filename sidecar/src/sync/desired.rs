@@ -3,9 +3,12 @@
 //! Read this file top to bottom: a service is selected (F), named (D), given tags, meta and weight (E), its port is
 //! chosen (B), its endpoints are counted (A, C), and each place where it is reached becomes one [`Registration`].
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 
 use super::{
     addresses, annotations, conflicts,
@@ -17,13 +20,13 @@ use super::{
     registration::{Registration, Weights},
     select,
     subject::Subject,
-    synced::{Common, Instance, Synced},
+    synced::{Common, Failing, Instance, Synced},
     tags::{self, Tag},
 };
 use crate::kube::{Cluster, ObjectKey};
 
 /// Node label for the zone, where the endpoint names none (E3).
-pub(super) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+pub(crate) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// What should be in Consul, and what is to be said about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +61,11 @@ pub(super) struct Judgement {
 
 /// A service under judgement, with all that its instances are made of.
 struct Judged<'a> {
-    cluster: &'a Cluster,
+    nodes: &'a BTreeMap<String, Node>,
     options: &'a SyncOptions,
+    key: &'a Arc<ObjectKey>,
     subject: Subject<'a>,
-    slices: &'a [&'a EndpointSlice],
+    slices: &'a [EndpointSlice],
 }
 
 /// Derives the registrations of every service of `cluster`. Pure: same input, same output, same order.
@@ -69,9 +73,8 @@ pub fn desired(cluster: &Cluster, options: &SyncOptions) -> Desired {
     let slices = endpoints::by_service(cluster);
     let mut all = Desired::default();
     for (key, service) in &cluster.services {
-        let of_service = slices.get(&(key.namespace.as_str(), key.name.as_str()));
-        let slices = of_service.map(Vec::as_slice).unwrap_or_default();
-        let Judgement { synced, notes, reasons } = judge(cluster, options, (key, service), slices);
+        let slices = slices.get(key).map(Vec::as_slice).unwrap_or_default();
+        let Judgement { synced, notes, reasons } = judge(&cluster.nodes, options, (key, &service.get()), slices);
         all.registrations.extend(synced.iter().flat_map(|synced| synced.registrations(options)));
         all.notes.extend(notes);
         all.reasons.extend(reasons);
@@ -84,15 +87,15 @@ pub fn desired(cluster: &Cluster, options: &SyncOptions) -> Desired {
     all
 }
 
-/// Judges one service of `cluster` by itself; conflicts with others are seen later. `slices` are its own.
+/// Judges one service by itself; conflicts with others are seen later. `nodes` are those of its cluster, `slices` its own.
 pub(super) fn judge(
-    cluster: &Cluster,
+    nodes: &BTreeMap<String, Node>,
     options: &SyncOptions,
-    (key, service): (&ObjectKey, &Service),
-    slices: &[&EndpointSlice],
+    (key, service): (&Arc<ObjectKey>, &Service),
+    slices: &[EndpointSlice],
 ) -> Judgement {
     let (mut notes, mut reasons) = (Notes::new(key), Vec::new());
-    let judged = Judged { cluster, options, subject: Subject::new(key, service), slices };
+    let judged = Judged { nodes, options, key, subject: Subject::new(key, service), slices };
     let synced = judged.synced(&mut notes, &mut reasons);
     Judgement { synced, notes: notes.into_list(), reasons }
 }
@@ -127,7 +130,7 @@ impl<'a> Judged<'a> {
         if instances.is_empty() && notes.is_empty() {
             notes.warn("endpoints", "the service is synced but has no instance", "check its pods, slices and ports");
         }
-        let key = self.subject.key.clone();
+        let key = Arc::clone(self.key);
         (!instances.is_empty()).then(|| Synced { key, common, instances: instances.into_boxed_slice() })
     }
 
@@ -161,8 +164,8 @@ impl<'a> Judged<'a> {
                     node: Some(name.into()),
                     own_node: self.own_node(Some(name)),
                     failing: match (is_ready, ready(&endpoints)) {
-                        (false, _) => Some("the node is not ready"),
-                        (true, false) => Some("no endpoint on the node is ready"),
+                        (false, _) => Some(Failing::Node),
+                        (true, false) => Some(Failing::OnNode),
                         (true, true) => None,
                     },
                 }),
@@ -174,7 +177,7 @@ impl<'a> Judged<'a> {
 
     /// The node's address for this service and whether the node is ready, or why there is none (A5).
     fn node_address(&self, name: &str) -> Result<(String, bool), (String, &'static str)> {
-        let Some(node) = self.cluster.nodes.get(name) else {
+        let Some(node) = self.nodes.get(name) else {
             return Err((
                 "an endpoint names the node, but there is no such Node".to_owned(),
                 "it returns with the Node",
@@ -211,7 +214,7 @@ impl<'a> Judged<'a> {
                 zone: self.zone(endpoints.iter().find_map(|endpoint| endpoint.zone), node),
                 node: node.map(Into::into),
                 own_node: self.own_node(node),
-                failing: (!ready(&endpoints)).then_some("the endpoint is not ready"),
+                failing: (!ready(&endpoints)).then_some(Failing::Endpoint),
             });
         }
         instances
@@ -249,7 +252,7 @@ impl<'a> Judged<'a> {
             node: None,
             zone: None,
             own_node: None,
-            failing: (!is_ready).then_some("no endpoint is ready"),
+            failing: (!is_ready).then_some(Failing::Service),
         };
         distinct.into_iter().map(instance).collect()
     }
@@ -265,7 +268,7 @@ impl<'a> Judged<'a> {
     /// E3.
     fn zone(&self, of_endpoints: Option<&str>, node: Option<&str>) -> Option<Box<str>> {
         let of_node = || {
-            let labels = self.cluster.nodes.get(node?)?.metadata.labels.as_ref()?;
+            let labels = self.nodes.get(node?)?.metadata.labels.as_ref()?;
             labels.get(ZONE_LABEL).map(String::as_str).filter(|zone| !zone.is_empty())
         };
         of_endpoints.or_else(of_node).map(Into::into)
@@ -275,7 +278,7 @@ impl<'a> Judged<'a> {
     fn own_node(&self, node: Option<&str>) -> Option<Box<str>> {
         let own = (self.options.consul_nodes == ConsulNodes::PerNode).then_some(node).flatten();
         // The node's address is the same for all services, so it cannot follow one service's families.
-        let node = own.and_then(|name| self.cluster.nodes.get(name))?;
+        let node = own.and_then(|name| self.nodes.get(name))?;
         addresses::of_node(node, self.options.node_port_sync, &[]).map(Into::into)
     }
 }

@@ -11,10 +11,10 @@ use super::ports::{self, Choice};
 use crate::kube::{Cluster, ObjectKey};
 
 /// Label by which a slice belongs to a service of its namespace (A7); owner references and names prove nothing.
-pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// The slices of every service, found once for all of them.
-pub(super) type SlicesByService<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>;
+pub(super) type SlicesByService = BTreeMap<ObjectKey, Vec<EndpointSlice>>;
 
 /// One endpoint that counts.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +41,20 @@ fn label(slice: &EndpointSlice) -> Option<&String> {
     slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)
 }
 
-/// Groups the slices by namespace and label, in the order of their names.
-pub(super) fn by_service(cluster: &Cluster) -> SlicesByService<'_> {
+/// Groups the slices by the service that they belong to, in the order of their names.
+pub(super) fn by_service(cluster: &Cluster) -> SlicesByService {
     let mut found = SlicesByService::new();
     for (key, slice) in &cluster.slices {
-        if let Some(service) = label(slice) {
-            found.entry((&key.namespace, service)).or_default().push(slice);
+        let slice = slice.get();
+        if let Some(service) = owner(key, &slice) {
+            found.entry(service).or_default().push(slice);
         }
     }
     found
 }
 
 /// The counted endpoints of all slices, merged; an endpoint may stand in two of them while slices are repacked.
-pub(super) fn counted<'a>(slices: &[&'a EndpointSlice], choice: &Choice<'_>) -> Vec<Counted<'a>> {
+pub(super) fn counted<'a>(slices: &'a [EndpointSlice], choice: &Choice<'_>) -> Vec<Counted<'a>> {
     let mut found = Vec::new();
     for slice in slices {
         if let Some(port) = port_of(slice, choice) {

@@ -19,7 +19,6 @@ mod exposure;
 pub mod foreign;
 #[cfg(test)]
 mod hostile;
-mod lean;
 mod meta;
 pub(crate) mod naming;
 mod note;
@@ -37,7 +36,9 @@ mod synced;
 mod tags;
 mod world;
 
+pub(crate) use desired::ZONE_LABEL;
 pub use desired::{Desired, Reason, desired};
+pub(crate) use endpoints::SERVICE_LABEL;
 pub use exposure::{GATE_PREFIX, TRAEFIK_PREFIX};
 pub use foreign::{Bypass, Foreign, is_routing};
 pub(crate) use meta::{
@@ -49,4 +50,6 @@ pub use note::{Note, Severity};
 pub use options::{ConsulNodes, OptionsError, SyncOptions};
 pub use registration::{Check, Definition, RegisteredService, Registration, Weights};
 pub use routes::{Middleware, Route, RouteTable, RouterSpec, Server, routes};
+pub(crate) use select::FROM_CONSUL;
+pub(crate) use tags::LAST_APPLIED;
 pub use world::{Changed, Group, World};

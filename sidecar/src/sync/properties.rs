@@ -1,12 +1,19 @@
 //! What holds of every cluster, however odd: invariants of [`desired`] and [`routes`] on generated objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use k8s_openapi::api::{
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::{Registration, SyncOptions, desired, routes};
-use crate::kube::{Cluster, Manifests};
+use crate::kube::{Cluster, Manifests, ObjectKey, Packed};
 
 /// Small sets, so that things meet: two services in two namespaces on three nodes.
 const NAMES: [&str; 2] = ["web", "db"];
@@ -160,6 +167,31 @@ fn consul_takes(registration: &Registration) {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_not_kept_of_objects_changes_nothing(objects in objects(), options in options()) {
+        let slim = cluster(objects.clone());
+        let mut whole = slim.clone();
+        for object in objects {
+            match object["kind"].as_str() {
+                Some("Service") => {
+                    let object: Service = serde_json::from_value(object).unwrap();
+                    whole.services.insert(Arc::new(ObjectKey::of(&object.metadata)), Packed::whole(&object));
+                }
+                Some("EndpointSlice") => {
+                    let object: EndpointSlice = serde_json::from_value(object).unwrap();
+                    whole.slices.insert(Arc::new(ObjectKey::of(&object.metadata)), Packed::whole(&object));
+                }
+                _ => {
+                    let object: Node = serde_json::from_value(object).unwrap();
+                    whole.nodes.insert(ObjectKey::of(&object.metadata).name, object);
+                }
+            }
+        }
+        prop_assert_eq!(whole.services.len() + whole.slices.len() + whole.nodes.len(),
+                        slim.services.len() + slim.slices.len() + slim.nodes.len());
+        prop_assert_eq!(desired(&whole, &options), desired(&slim, &options));
+    }
 
     #[test]
     fn any_cluster_gives_registrations_that_consul_takes_once_per_service_and_place(

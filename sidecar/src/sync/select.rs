@@ -9,7 +9,7 @@ use super::{
 use crate::traefik::value::go_bool;
 
 /// Label of Services that a sync from Consul made: syncing them back would be a loop (F2).
-pub(super) const FROM_CONSUL: (&str, &str) = ("consul", "true");
+pub(crate) const FROM_CONSUL: (&str, &str) = ("consul", "true");
 
 /// The rules to register this service by, or `None` if it is not synced.
 pub(super) fn selected(subject: &Subject<'_>, options: &SyncOptions, notes: &mut Notes) -> Option<ServiceType> {

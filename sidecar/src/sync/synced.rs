@@ -1,7 +1,9 @@
-//! One Kubernetes service as it is registered, kept small: what its instances have in common once, and of each of them only
-//! what is its own. [`Registration`]s are made of it when somebody needs them.
+//! One Kubernetes service as it is registered: what its instances have in common once, and of each of them only what is its
+//! own. It is kept as bytes ([`Kept`]), of which [`Registration`]s are made when somebody needs them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     addresses, meta,
@@ -17,13 +19,13 @@ const SYNTHETIC_ADDRESS: &str = "127.0.0.1";
 /// A service with at least one instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Synced {
-    pub(super) key: ObjectKey,
+    pub(super) key: Arc<ObjectKey>,
     pub(super) common: Common,
     pub(super) instances: Box<[Instance]>,
 }
 
 /// What all instances of a service have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Common {
     pub(super) name: String,
     pub(super) tags: Vec<String>,
@@ -32,7 +34,7 @@ pub(super) struct Common {
 }
 
 /// One place where a service is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Instance {
     /// Whether the Kubernetes node is the instance's identity (D1); otherwise it is the address.
     pub(super) is_node: bool,
@@ -43,7 +45,27 @@ pub(super) struct Instance {
     /// Address of the Consul node that stands for the Kubernetes node; `None` on the synthetic one.
     pub(super) own_node: Option<Box<str>>,
     /// `None` is passing, else why not.
-    pub(super) failing: Option<&'static str>,
+    pub(super) failing: Option<Failing>,
+}
+
+/// Why an instance is critical.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Failing {
+    Node,
+    OnNode,
+    Endpoint,
+    Service,
+}
+
+/// A service as it is kept: the texts of its structure would take four times as much, and one of ten thousand is looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) key: Arc<ObjectKey>,
+    /// Consul name.
+    pub(super) name: Arc<str>,
+    pub(super) n_instances: usize,
+    pub(super) n_critical: usize,
+    bytes: Box<[u8]>,
 }
 
 struct ConsulNode {
@@ -59,12 +81,8 @@ impl Synced {
         self.instances.iter().map(|instance| self.register(instance, options))
     }
 
-    pub(super) fn n_critical(&self) -> usize {
-        self.instances.iter().filter(|instance| instance.failing.is_some()).count()
-    }
-
     fn register(&self, instance: &Instance, options: &SyncOptions) -> Registration {
-        let ObjectKey { namespace, .. } = &self.key;
+        let ObjectKey { namespace, .. } = &*self.key;
         let cluster = &options.cluster_name;
         let identity = match &instance.node {
             Some(node) if instance.is_node => Identity::Node(node),
@@ -81,7 +99,7 @@ impl Synced {
         }
         let (status, why) = match instance.failing {
             None => ("passing", String::new()),
-            Some(why) => ("critical", format!(", {why}")),
+            Some(why) => ("critical", format!(", {}", why.text())),
         };
         let verdict = if instance.failing.is_none() { "passing" } else { "failing" };
         let place = addresses::authority(&instance.address, instance.port);
@@ -113,6 +131,34 @@ impl Synced {
                 weights: self.common.weights,
             },
         }
+    }
+}
+
+impl Failing {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Node => "the node is not ready",
+            Self::OnNode => "no endpoint on the node is ready",
+            Self::Endpoint => "the endpoint is not ready",
+            Self::Service => "no endpoint is ready",
+        }
+    }
+}
+
+impl Kept {
+    /// `name` is the service's Consul name, to be shared.
+    pub(super) fn new(service: &Synced, name: Arc<str>) -> Self {
+        let Synced { key, common, instances } = service;
+        // Texts and numbers always have such a form.
+        let bytes = postcard::to_allocvec(&(common, instances)).unwrap_or_default().into();
+        let n_critical = instances.iter().filter(|instance| instance.failing.is_some()).count();
+        Self { key: Arc::clone(key), name, n_instances: instances.len(), n_critical, bytes }
+    }
+
+    pub(super) fn get(&self) -> Synced {
+        // They were made by `new`.
+        let (common, instances) = postcard::from_bytes(&self.bytes).unwrap_or_default();
+        Synced { key: Arc::clone(&self.key), common, instances }
     }
 }
 

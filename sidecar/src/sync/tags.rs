@@ -2,6 +2,9 @@
 
 use super::{annotations, options::SyncOptions, subject::Subject};
 
+/// kubectl's copy of the whole manifest: never a tag, whatever prefix is asked for, and not kept.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// A tag and what put it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
@@ -20,13 +23,13 @@ impl Tag {
 /// later, since the exposure can make two tags one.
 pub(super) fn collect(subject: &Subject<'_>, options: &SyncOptions) -> Vec<Tag> {
     let mut tags = vec![Tag::new(&options.k8s_tag, "option k8sTag")];
-    for list in &options.annotation_tag_lists {
+    for list in options.annotation_tag_lists.iter().filter(|list| *list != LAST_APPLIED) {
         let items = subject.annotation(list).into_iter().flat_map(parse);
         tags.extend(items.map(|text| Tag::new(text, list)));
     }
     let lines = subject.annotation(annotations::TAGS).unwrap_or_default().lines().map(str::trim);
     tags.extend(lines.filter(|line| !line.starts_with('#')).map(|line| Tag::new(line, annotations::TAGS)));
-    for (key, value) in subject.annotations {
+    for (key, value) in subject.annotations.iter().filter(|(key, _)| *key != LAST_APPLIED) {
         let is_list = options.annotation_tag_lists.contains(key);
         if !is_list && options.annotation_tag_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
             tags.push(Tag::new(format!("{key}={}", value.trim_end()), key));

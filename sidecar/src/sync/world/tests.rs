@@ -40,19 +40,10 @@ fn event() -> impl Strategy<Value = Vec<Event>> {
 /// The changes that an object stands for: itself, or its end.
 fn changes(object: &Value, is_gone: bool) -> Vec<Change> {
     let Cluster { services, nodes, slices, .. } = cluster(vec![object.clone()]);
-    let services = services.into_iter().map(|(key, it)| Change::Service(key, (!is_gone).then(|| Box::new(it))));
-    let slices = slices.into_iter().map(|(key, it)| Change::Slice(key, (!is_gone).then(|| Box::new(it))));
+    let services = services.into_iter().map(|(key, it)| Change::Service(key, (!is_gone).then_some(it)));
+    let slices = slices.into_iter().map(|(key, it)| Change::Slice(key, (!is_gone).then_some(it)));
     let nodes = nodes.into_iter().map(|(name, it)| Change::Node(name, (!is_gone).then(|| Box::new(it))));
     services.chain(slices).chain(nodes).collect()
-}
-
-fn apply(all: &mut Cluster, change: Change) {
-    match change {
-        Change::Service(key, it) => drop(put(&mut all.services, &key, it.map(|it| *it))),
-        Change::Slice(key, it) => drop(put(&mut all.slices, &key, it.map(|it| *it))),
-        Change::Node(name, it) => drop(put(&mut all.nodes, &name, it.map(|it| *it))),
-        Change::Resource(..) => {}
-    }
 }
 
 impl Pair {
@@ -69,7 +60,7 @@ impl Pair {
             Event::Is(object) | Event::Gone(object) => {
                 let is_gone = matches!(event, Event::Gone(_));
                 for change in changes(object, is_gone) {
-                    apply(&mut self.all, change);
+                    change.apply(&mut self.all);
                 }
                 self.world.change(changes(object, is_gone))
             }
@@ -138,9 +129,9 @@ fn shop(names: &[&str]) -> Cluster {
     cluster(all)
 }
 
-fn service(cluster: &Cluster, name: &str) -> (ObjectKey, Service) {
-    let key = ObjectKey { namespace: "default".to_owned(), name: name.to_owned() };
-    (key.clone(), cluster.services[&key].clone())
+fn service(cluster: &Cluster, name: &str) -> (Arc<ObjectKey>, Service) {
+    let key = Arc::new(ObjectKey { namespace: "default".to_owned(), name: name.to_owned() });
+    (Arc::clone(&key), cluster.services[&key].get())
 }
 
 #[test]
@@ -153,9 +144,9 @@ fn one_change_concerns_its_own_service_and_what_nobody_reads_concerns_none() {
     let (key, mut web) = service(&objects, "web");
     web.metadata.resource_version = Some("7".to_owned());
     web.metadata.annotations = Some(BTreeMap::from([("team".to_owned(), "shop".to_owned())]));
-    assert_eq!(world.change([Change::Service(key.clone(), Some(Box::new(web.clone())))]), Changed::default());
+    assert_eq!(world.change([Change::Service(Arc::clone(&key), Some(Packed::of(web.clone())))]), Changed::default());
     web.metadata.annotations = Some(BTreeMap::from([("tags".to_owned(), "new".to_owned())]));
-    let changed = world.change([Change::Service(key, Some(Box::new(web)))]);
+    let changed = world.change([Change::Service(key, Some(Packed::of(web)))]);
     assert_eq!(changed.names, BTreeSet::from(["web".into()]));
 
     let mut node = objects.nodes["n1"].clone();
@@ -172,7 +163,7 @@ fn a_conflict_concerns_only_those_who_meet() {
         let annotations = [("portcullis.io/exposure", "tags"), (&format!("traefik.http.routers.{name}.rule"), rule)]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
         found.metadata.annotations = Some(BTreeMap::from(annotations));
-        Change::Service(key, Some(Box::new(found)))
+        Change::Service(key, Some(Packed::of(found)))
     };
     let mut world = World::new(SyncOptions::default());
     world.replace(shop(&["web", "db", "api"]));
