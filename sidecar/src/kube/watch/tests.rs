@@ -40,7 +40,7 @@ fn end(version: &str) -> Value {
 }
 
 fn answer(answer: Answer) -> Response<Body> {
-    let lines = |events: Vec<Value>| events.iter().map(|event| format!("{event}\n")).collect::<String>();
+    let lines = |events: Vec<Value>| events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
     let whole = |text: String| Full::from(text).boxed_unsync();
     match answer {
         Answer::Ends(events) => Response::new(whole(lines(events))),
