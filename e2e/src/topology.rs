@@ -21,11 +21,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::access::Access;
 use crate::agent::Agent;
 use crate::backend::Backend;
-use crate::certificates::Authority;
+use crate::certificates::{Authority, TRUST_DOMAIN};
 use crate::kubernetes::ApiServer;
 use crate::limits::stand::in_memory;
 use crate::parts::{KubernetesParts, Parts};
@@ -41,6 +42,7 @@ pub const CLUSTERS: [(&str, &str); 2] = [("east", "shop"), ("west", "stock")];
 pub const MACHINE: &str = "billing";
 /// How long a router may take to appear.
 const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
 /// The management token of this Consul.
 const MANAGEMENT: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -100,6 +102,7 @@ impl Topology {
         for (name, text) in policy::files(&key) {
             fs::write(layout.policy().join(name), text)?;
         }
+        put_entry(&registry, &policy::entry()).await?;
         let metrics = ports::free()?.to_string();
         configure(&layout, &registry, json!(sections), state.path(), &metrics).await?;
         write_own_configuration(&layout, &authority, json!({}))?;
@@ -150,6 +153,18 @@ impl Topology {
     }
 }
 
+/// Writes a config entry; a Consul that has just begun refuses them for a while.
+async fn put_entry(registry: &Registry, entry: &Value) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match registry.put("/v1/config", entry).await {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > end => return Err(error.context("writing a config entry")),
+            Err(_) => sleep(POLL).await,
+        }
+    }
+}
+
 /// Writes the sidecar's configuration, with a token of Consul that has the shipped rights for both clusters.
 async fn configure(layout: &Layout, registry: &Registry, clusters: Value, state: &Path, metrics: &str) -> Result<()> {
     let token_file = layout.root().join("consul.token");
@@ -171,6 +186,7 @@ async fn configure(layout: &Layout, registry: &Registry, clusters: Value, state:
             "clientCertificate": "verifiedByTraefik",
             "pluginSettings": {"state": GUEST_STATE},
         },
+        "policy": {"directory": "./policy", "trustDomains": [TRUST_DOMAIN], "consul": {"caRoots": false}},
         "limits": {"state": state},
         "metrics": {"listen": metrics},
     }))

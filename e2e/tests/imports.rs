@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portcullis_e2e::kubernetes::{ADMINISTRATOR, ApiServer};
-use portcullis_e2e::parts::{KubernetesParts, root};
+use portcullis_e2e::kubernetes::{ADMINISTRATOR, ApiServer, shipped};
+use portcullis_e2e::parts::KubernetesParts;
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::report::say;
 use portcullis_e2e::sidecar::{Layout, Sidecar};
@@ -306,8 +306,8 @@ async fn what_is_somebody_elses_is_not_touched_and_what_is_ours_is_mended() {
 async fn the_shipped_role_suffices_a_missing_right_is_named_and_a_mass_removal_waits() {
     let Some(world) = World::start().await else { return };
     fs::write(&world.token, "sidecar").unwrap();
-    let mut roles = shipped("rbac.yaml");
-    roles.extend(shipped("rbac-imports.yaml"));
+    let mut roles = shipped("rbac.yaml", "sidecar").unwrap();
+    roles.extend(shipped("rbac-imports.yaml", "sidecar").unwrap());
     for object in &roles {
         world.server.put(object).await.unwrap();
     }
@@ -406,17 +406,4 @@ impl World {
         slice["endpoints"] = json!([]);
         self.server.put(&slice).await.unwrap();
     }
-}
-
-/// The shipped objects of a file, bound to the user whose token the sidecar has.
-fn shipped(file: &str) -> Vec<Value> {
-    let text = fs::read_to_string(root().join("deploy/kubernetes").join(file)).unwrap();
-    let objects = text.split("\n---\n").map(|text| {
-        let mut object: Value = serde_saphyr::from_str(text).unwrap();
-        if let Some(subjects) = object.get_mut("subjects") {
-            *subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "sidecar"}]);
-        }
-        object
-    });
-    objects.collect()
 }

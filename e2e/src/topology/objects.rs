@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use crate::kubernetes::shipped;
 use crate::parts::root;
 
 /// The user of each cluster that the sidecar is, and its token.
@@ -13,7 +14,7 @@ pub(super) const USER: &str = "sidecar";
 
 /// A cluster with one service on one node, and the shipped role for the sidecar.
 pub(super) fn cluster(service: &str, address: SocketAddr) -> Result<Vec<Value>> {
-    let mut objects = role()?;
+    let mut objects = shipped("rbac.yaml", USER)?;
     let annotations = if service == "shop" {
         // As Traefik 1 had it.
         json!({"traefik.enable": "true", "tags": "kubernetes,red", "traefik.frontend.rule": "Host:shop.localhost",
@@ -46,19 +47,6 @@ pub(super) fn machine_service(name: &str, address: SocketAddr) -> Value {
         ],
         "check": {"http": format!("http://{address}/v1/small"), "interval": "500ms", "timeout": "1s"},
     })
-}
-
-/// The shipped role, for [`USER`].
-fn role() -> Result<Vec<Value>> {
-    let text = fs::read_to_string(root().join("deploy/kubernetes/rbac.yaml")).context("reading the shipped role")?;
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("reading the shipped role")?;
-    let bound = objects.into_iter().map(|mut object| {
-        if let Some(subjects) = object.get_mut("subjects") {
-            *subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}]);
-        }
-        object
-    });
-    Ok(bound.collect())
 }
 
 /// The shipped rules for Consul, with the names of these clusters put in as its comment says.

@@ -1,11 +1,11 @@
-//! Who may call whom, how often, and the token of a user.
+//! Who may call whom, how often, and the token of a user: some of it in files, some in Consul.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::oracle::keys::{Key, elliptic};
 
@@ -27,7 +27,7 @@ pub(super) fn token(key: &Key) -> Result<String> {
 }
 
 /// The files of the policy folder.
-pub(super) fn files(key: &Key) -> [(String, String); 5] {
+pub(super) fn files(key: &Key) -> [(String, String); 4] {
     let set = json!({"keys": [key.jwk(true)]}).to_string();
     let get = json!({"PathPrefix": "/v1/", "Methods": ["GET"]});
     let orders = json!({"PathExact": "/v1/orders", "Methods": ["POST"]});
@@ -50,11 +50,11 @@ pub(super) fn files(key: &Key) -> [(String, String); 5] {
             json!({"Kind": "service-intentions", "Name": "stock", "JWT": {"Providers": [{"Name": "login"}]},
             "Sources": [{"Name": "web", "Action": "allow"}]}),
         ),
-        (
-            "billing",
-            json!({"Kind": "service-intentions", "Name": "billing",
-            "Sources": [{"Name": "web", "Permissions": [{"Action": "allow", "HTTP": get}]}]}),
-        ),
     ]
     .map(|(name, entry)| (format!("{name}.json"), entry.to_string()))
+}
+
+/// What an operator has written into Consul.
+pub(super) fn entry() -> Value {
+    json!({"Kind": "service-intentions", "Name": "billing", "Sources": [{"Name": "web", "Action": "allow"}]})
 }

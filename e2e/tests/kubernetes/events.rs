@@ -58,7 +58,7 @@ fn owned(mut service: Value) -> Value {
 async fn without_the_right_to_say_it_there_is_one_line_and_nothing_else_is_missing() {
     let Some(world) = World::start().await else { return };
     fs::write(&world.token, "sidecar").unwrap();
-    for mut object in crate::rights::shipped("rbac.yaml", "sidecar") {
+    for mut object in portcullis_e2e::kubernetes::shipped("rbac.yaml", "sidecar").unwrap() {
         if object["kind"] == "ClusterRole" {
             let rules = object["rules"].as_array_mut().unwrap();
             rules.retain(|rule| rule["resources"] != json!(["events"]));

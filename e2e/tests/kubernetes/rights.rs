@@ -2,30 +2,17 @@
 
 use std::fs;
 
-use portcullis_e2e::parts::root;
+use portcullis_e2e::kubernetes::shipped;
 use portcullis_e2e::report::say;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::setup::{World, service, slice, wait_for_word};
-
-/// The shipped objects of a file, bound to a user whose token the test has.
-pub(crate) fn shipped(file: &str, user: &str) -> Vec<Value> {
-    let text = fs::read_to_string(root().join("deploy/kubernetes").join(file)).unwrap();
-    let objects = text.split("\n---\n").map(|text| {
-        let mut object: Value = serde_saphyr::from_str(text).unwrap();
-        if let Some(subjects) = object.get_mut("subjects") {
-            *subjects = json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]);
-        }
-        object
-    });
-    objects.collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_role_suffices_and_a_missing_right_is_named() {
     let Some(world) = World::start().await else { return };
     fs::write(&world.token, "sidecar").unwrap();
-    let objects = shipped("rbac.yaml", "sidecar");
+    let objects = shipped("rbac.yaml", "sidecar").unwrap();
     for object in &objects {
         world.server.put(object).await.unwrap();
     }
@@ -65,7 +52,7 @@ async fn the_shipped_role_suffices_and_a_missing_right_is_named() {
 async fn namespaced_mode_needs_rights_there_and_sees_nothing_else() {
     let Some(world) = World::start().await else { return };
     fs::write(&world.token, "sidecar").unwrap();
-    let objects = shipped("rbac-namespaced.yaml", "sidecar");
+    let objects = shipped("rbac-namespaced.yaml", "sidecar").unwrap();
     for object in &objects {
         world.server.put(object).await.unwrap();
     }

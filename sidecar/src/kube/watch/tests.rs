@@ -40,7 +40,8 @@ fn end(version: &str) -> Value {
 }
 
 fn answer(answer: Answer) -> Response<Body> {
-    let lines = |events: Vec<Value>| events.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n";
+    let lines =
+        |events: Vec<Value>| events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect::<String>();
     let whole = |text: String| Full::from(text).boxed_unsync();
     match answer {
         Answer::Ends(events) => Response::new(whole(lines(events))),
@@ -145,7 +146,8 @@ async fn a_second_streamed_list_replaces_the_first_and_takes_away_only_at_its_en
         json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "old", "code": 410}});
     let first = vec![event("ADDED", "a"), event("ADDED", "b"), event("ADDED", "c"), end("7"), gone];
     let second = vec![event("DELETED", "c"), event("ADDED", "b"), event("ADDED", "d"), end("9")];
-    let (said, asked) = told(vec![Answer::Ends(first), Answer::Page(&["a", "b", "c"]), Answer::Ends(vec![])], 1).await;
+    let (said, asked) =
+        told(vec![Answer::Ends(first), Answer::Page(&["a", "b", "c"]), Answer::Stream(vec![])], 1).await;
     assert_eq!(said, ["+a", "+b", "+c", "stands"], "what is wrong right behind the end leads to pages");
     assert_eq!(asked.len(), 3);
     let end_of_first = vec![event("ADDED", "a"), event("ADDED", "b"), event("ADDED", "c"), end("7")];
