@@ -23,6 +23,8 @@ use tokio::{
 const WATCHED: Duration = Duration::from_millis(1_200);
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const FIRST_INDEX: u64 = 7;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
@@ -49,6 +51,16 @@ struct Fake {
     index: u64,
     /// Names with their instances, as the catalog has them.
     services: Vec<(String, Value)>,
+    /// The list of all checks, as the next reader gets it.
+    checks: Vec<Value>,
+    /// What moves is checks: the index of nodes and their instances stays where it began.
+    only_checks: bool,
+}
+
+impl Fake {
+    fn index_of(&self, path: &str) -> u64 {
+        if self.only_checks && path.starts_with("/v1/catalog/nodes") { FIRST_INDEX } else { self.index }
+    }
 }
 
 type Shared = Arc<Mutex<Fake>>;
@@ -68,7 +80,7 @@ async fn answer(mut stream: TcpStream, fake: Shared) {
     }
     let line = String::from_utf8_lossy(&bytes).into_owned();
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    let index = |fake: &Shared| fake.lock().unwrap().index;
+    let index = |fake: &Shared| fake.lock().unwrap().index_of(&path);
     if path.contains(&format!("index={}", index(&fake))) {
         // A blocking query: until something moves.
         let before = index(&fake);
@@ -109,6 +121,8 @@ fn respond(path: &str, fake: &Fake) -> (u16, &'static str, String) {
             names.insert("consul".to_owned(), json!([]));
             (200, "", Value::Object(names).to_string())
         }
+        _ if path.starts_with("/v1/health/state/any?filter") => (200, "", "[]".to_owned()),
+        _ if path.starts_with("/v1/health/state/any") => (200, "", json!(fake.checks).to_string()),
         _ => (200, "", "[]".to_owned()),
     }
 }
@@ -130,7 +144,13 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let consul =
             ConsulConfig { address: Some(listener.local_addr().unwrap().to_string()), ..ConsulConfig::default() };
-        let fake = Arc::new(Mutex::new(Fake { fault: Fault::None, index: 7, services }));
+        let fake = Arc::new(Mutex::new(Fake {
+            fault: Fault::None,
+            index: FIRST_INDEX,
+            services,
+            checks: Vec::new(),
+            only_checks: false,
+        }));
         tokio::spawn(serve(listener, Arc::clone(&fake)));
         let ours = vec![Scope::new(&SyncOptions::default())];
         let watcher = Watcher::new(&consul, &CatalogConfig::default(), ours).unwrap();
@@ -221,4 +241,26 @@ async fn ours_proxies_and_names_that_no_rule_holds_are_left_out_and_stop_nothing
     unusable.sort();
     assert_eq!(names, ["web", "west"]);
     assert_eq!(unusable, ["..", "../kv/secret", "a b"]);
+}
+
+#[tokio::test]
+async fn a_check_that_was_something_else_between_two_questions_is_seen_for_what_it_is() {
+    let check = |status: &str| json!({"Node": "vm", "CheckID": "c", "ServiceID": "web", "ServiceName": "web", "Status": status});
+    let with = |status: &str| {
+        let (name, mut whole) = entry("web", &json!({}));
+        whole["Checks"] = json!([check(status)]);
+        vec![(name, whole)]
+    };
+    let mut stage = Stage::start(with("passing")).await;
+    stage.change(|fake| (fake.only_checks, fake.checks) = (true, vec![check("passing")]));
+    let status = |said: Catalog| match said {
+        Catalog::Whole { registrations, .. } => registrations[0].check.status.clone(),
+        Catalog::Broken(line) => panic!("{line}"),
+    };
+    assert_eq!(status(stage.next().await), "passing");
+    // The list is of a moment when it was critical, the instance of one when it was not.
+    stage.change(|fake| fake.checks = vec![check("critical")]);
+    assert!(timeout(WATCHED * 2, stage.next()).await.is_err());
+    stage.change(|fake| fake.services = with("critical"));
+    assert_eq!(status(stage.next().await), "critical");
 }

@@ -47,11 +47,21 @@ struct Service {
     port: i64,
 }
 
+/// A check of an instance, or of its node.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Checked {
+pub(super) struct Checked {
     #[serde(default)]
-    status: String,
+    pub(super) node: String,
+    #[serde(rename = "CheckID", default)]
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(rename = "ServiceID", default)]
+    pub(super) service_id: String,
+    /// Empty for one of the node.
+    #[serde(default)]
+    pub(super) service_name: String,
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -64,6 +74,16 @@ impl Entry {
     /// The meta of the instance, which says whose it is.
     pub(super) fn meta(&self) -> &BTreeMap<String, String> {
         &self.service.meta
+    }
+
+    /// Where it is.
+    pub(super) fn node(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Its own checks and its node's.
+    pub(super) fn checks(&self) -> &[Checked] {
+        &self.checks
     }
 
     /// As a registration with the one check that sums up all; `None` for what no request can be sent to: proxies and gateways

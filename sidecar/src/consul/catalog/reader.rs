@@ -5,14 +5,15 @@ use std::{
     hash::{Hash as _, Hasher as _},
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde::Deserialize;
-
-use super::{Catalog, CatalogConfig, entry::Entry};
+use super::{
+    Catalog, CatalogConfig,
+    entry::{Checked, Entry},
+};
 use crate::{
     consul::{client::Client, error::ConsulError, live::Scope},
     sync::{Registration, is_routing},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 /// Consul's own service, which is in every catalog: without it the answer is not the whole.
 const CONSUL: &str = "consul";
@@ -38,30 +39,24 @@ pub(super) struct Reader {
 struct Seen {
     /// Of the services with routing tags: those of all instances.
     tags: BTreeMap<String, BTreeSet<String>>,
-    checks: Checks,
-    services: BTreeMap<String, Vec<Registration>>,
+    services: BTreeMap<String, Held>,
 }
 
-/// Statuses of all checks, as one number for each service and for each node's own.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What is known of one service.
+#[derive(Debug)]
+struct Held {
+    instances: Vec<Registration>,
+    /// Statuses as they were when the instances were read, of which theirs are made: those of the list were read at another
+    /// time, and a check may have been something else in between.
+    own: Option<u64>,
+    nodes: BTreeMap<String, Option<u64>>,
+}
+
+/// Statuses of checks, as one number for each service and for each node's own.
+#[derive(Debug)]
 struct Checks {
     services: BTreeMap<String, u64>,
     nodes: BTreeMap<String, u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Check {
-    #[serde(default)]
-    node: String,
-    #[serde(rename = "CheckID", default)]
-    id: String,
-    #[serde(default)]
-    status: String,
-    #[serde(rename = "ServiceID", default)]
-    service_id: String,
-    #[serde(default)]
-    service_name: String,
 }
 
 // === impl Reader ===
@@ -84,14 +79,13 @@ impl Reader {
             seen = Seen::default();
         }
         let (tags, unusable) = self.names().await?;
-        // Before the instances: what changes in between differs the next time.
         let checks = self.checks().await?;
         let wanted: Vec<_> = tags.keys().filter(|name| !seen.is_same(name, &tags[*name], &checks)).cloned().collect();
         let read = stream::iter(wanted).map(|name| self.instances(name)).buffered(AT_ONCE);
         seen.services.extend(read.try_collect::<Vec<_>>().await?);
         seen.services.retain(|name, _| tags.contains_key(name));
-        (seen.tags, seen.checks) = (tags, checks);
-        let mut registrations: Vec<_> = seen.services.values().flatten().cloned().collect();
+        seen.tags = tags;
+        let mut registrations: Vec<_> = seen.services.values().flat_map(|held| &held.instances).cloned().collect();
         if registrations.len() > MAX_INSTANCES {
             let what = format!("{} instances, more than {MAX_INSTANCES}", registrations.len());
             return Err(ConsulError::standing("/v1/health/service", what, SELECT));
@@ -125,40 +119,58 @@ impl Reader {
 
     async fn checks(&self) -> Result<Checks, ConsulError> {
         const AT: &str = "/v1/health/state/any";
-        let found: Option<Vec<Check>> = self.client.get(AT, &[]).await?.value;
-        let mut all = found.ok_or_else(|| ConsulError::garbage(AT, "no list"))?;
-        all.sort_by(|a, b| (&a.node, &a.id).cmp(&(&b.node, &b.id)));
-        let (mut services, mut nodes) = (BTreeMap::<_, DefaultHasher>::new(), BTreeMap::<_, DefaultHasher>::new());
-        for check in all {
-            let hasher = if check.service_name.is_empty() {
-                nodes.entry(check.node.clone()).or_default()
-            } else {
-                services.entry(check.service_name).or_default()
-            };
-            (check.node, check.id, check.service_id, check.status).hash(hasher);
-        }
-        let done = |of: BTreeMap<String, DefaultHasher>| of.into_iter().map(|(name, it)| (name, it.finish())).collect();
-        Ok(Checks { services: done(services), nodes: done(nodes) })
+        let found: Option<Vec<Checked>> = self.client.get(AT, &[]).await?.value;
+        Ok(Checks::of(&found.ok_or_else(|| ConsulError::garbage(AT, "no list"))?))
     }
 
     /// All instances of one service but for ours.
-    async fn instances(&self, name: String) -> Result<(String, Vec<Registration>), ConsulError> {
+    async fn instances(&self, name: String) -> Result<(String, Held), ConsulError> {
         let at = format!("/v1/health/service/{name}");
         let found: Option<Vec<Entry>> = self.client.get(&at, &[]).await?.value;
         let entries = found.ok_or_else(|| ConsulError::garbage(&at, "no list"))?;
+        let checks = Checks::of(entries.iter().flat_map(Entry::checks));
+        let node = |entry: &Entry| (entry.node().to_owned(), checks.nodes.get(entry.node()).copied());
+        let (own, nodes) = (checks.services.get(&name).copied(), entries.iter().map(node).collect());
         let theirs = entries.into_iter().filter(|entry| !self.ours.iter().any(|scope| scope.marks(entry.meta())));
-        Ok((name, theirs.filter_map(Entry::registration).collect()))
+        let instances = theirs.filter_map(Entry::registration).collect();
+        Ok((name, Held { instances, own, nodes }))
     }
 }
 
 const SELECT: &str = "name those that matter in catalog.services, or in toKubernetes.services of the cluster";
 
+// === impl Seen ===
+
 impl Seen {
     fn is_same(&self, name: &str, tags: &BTreeSet<String>, checks: &Checks) -> bool {
-        let node = |it: &Registration| self.checks.nodes.get(&it.node) == checks.nodes.get(&it.node);
-        self.tags.get(name) == Some(tags)
-            && self.checks.services.get(name) == checks.services.get(name)
-            && self.services.get(name).is_some_and(|instances| instances.iter().all(node))
+        let is_same = |held: &Held| {
+            held.own == checks.services.get(name).copied()
+                && held.nodes.iter().all(|(node, status)| *status == checks.nodes.get(node).copied())
+        };
+        self.tags.get(name) == Some(tags) && self.services.get(name).is_some_and(is_same)
+    }
+}
+
+// === impl Checks ===
+
+impl Checks {
+    /// Of any checks, in any order, the same one more than once.
+    fn of<'a>(checks: impl IntoIterator<Item = &'a Checked>) -> Self {
+        let key = |it: &&'a Checked| (it.node.as_str(), it.id.as_str(), it.service_id.as_str());
+        let mut all: Vec<_> = checks.into_iter().collect();
+        all.sort_by_key(key);
+        all.dedup_by_key(|it| key(it));
+        let (mut services, mut nodes) = (BTreeMap::<_, DefaultHasher>::new(), BTreeMap::<_, DefaultHasher>::new());
+        for check in all {
+            let hasher = if check.service_name.is_empty() {
+                nodes.entry(check.node.clone()).or_default()
+            } else {
+                services.entry(check.service_name.clone()).or_default()
+            };
+            (&check.node, &check.id, &check.service_id, &check.status).hash(hasher);
+        }
+        let done = |of: BTreeMap<String, DefaultHasher>| of.into_iter().map(|(name, it)| (name, it.finish())).collect();
+        Self { services: done(services), nodes: done(nodes) }
     }
 }
 
