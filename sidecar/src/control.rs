@@ -5,7 +5,7 @@
 //!  resources ─┼─► Told (all that a list holds now, or why it cannot be read) ─► join ─► documents ─► policies
 //!  consul ────┘                                                                  └──► conflicts
 //! ```
-//! Each list is a task of its own that reads and waits; [`join`] alone decides what follows from all of them (ADR 15). A list that
+//! Each list is a task of its own that reads and waits; `join` alone decides what follows from all of them (ADR 15). A list that
 //! fails keeps what it held, and the others go on.
 
 pub mod config;
