@@ -2,7 +2,10 @@
 //!
 //! Each step has a name and can be run alone by `--only`; a step that needs something built builds it.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
@@ -24,6 +27,10 @@ const END_TO_END: &str = "e2e";
 
 /// The test that needs the module for browsers; it has a step of its own.
 const CONSOLE_TEST: &str = "browser";
+
+/// End-to-end tests that wait most of the time, for locks, watches and what nobody may do meanwhile, and whose cases share
+/// nothing: these run two at a time. All others have the machine to themselves.
+const WAITING: [&str; 5] = ["catalog", "consul", "control_planes", "imports", "kubernetes"];
 
 /// The end-to-end tests that run a second time, with the oldest Consul that registrations are promised for.
 const WITH_OLD_CONSUL: [&str; 4] = ["consul", "kv_import", "per_node", "terraform"];
@@ -154,17 +161,24 @@ fn smoke(project: &Project, _: &Scope) -> Result<()> {
 fn end_to_end(project: &Project, _: &Scope) -> Result<()> {
     let names = integration_tests(project)?.end_to_end;
     ensure!(!names.is_empty(), "there are no end-to-end tests in `{END_TO_END}/tests`");
-    let mut test = cargo_test(project, false)?;
-    for name in names {
-        test.args(["--test", &name]);
+    let present = tools::consul(project)?;
+    run_end_to_end(project, &present, &names)?;
+    run_end_to_end(project, &tools::old_consul(project)?, &WITH_OLD_CONSUL.map(str::to_owned))
+}
+
+/// Runs these end-to-end tests with this Consul.
+fn run_end_to_end(project: &Project, consul: &Path, names: &[String]) -> Result<()> {
+    let (waiting, alone): (Vec<&String>, Vec<&String>) =
+        names.iter().partition(|name| WAITING.contains(&name.as_str()));
+    for (names, threads) in [(alone, 1), (waiting, 2)].into_iter().filter(|(names, _)| !names.is_empty()) {
+        let mut test = cargo_test(project, false)?;
+        test.env("CONSUL", consul);
+        for name in names {
+            test.args(["--test", name]);
+        }
+        run::check(test.args(["--", &format!("--test-threads={threads}")]))?;
     }
-    run::check(test.args(["--", "--test-threads=1"]))?;
-    let mut old = cargo_test(project, false)?;
-    old.env("CONSUL", tools::old_consul(project)?);
-    for name in WITH_OLD_CONSUL {
-        old.args(["--test", name]);
-    }
-    run::check(old.args(["--", "--test-threads=1"]))
+    Ok(())
 }
 
 /// The differential test alone, longer than among the checks, and optimized: most of the time is ours to compile.
