@@ -21,6 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How fast a changed file must change the verdict.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long what happened may take to be seen in numbers and logs.
+const TOLD_PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -111,7 +113,13 @@ async fn show_topology(paint: &Paint, check: bool) -> Result<bool> {
         for ((title, line), wanted) in
             lines.iter().zip(["shop", "", "portcullis_limit_admitted_units_total", "X-Portcullis-Decision"])
         {
-            held &= print_words(title, access::shell(line), wanted, paint);
+            let (asked, mut seen) = (Instant::now(), access::shell(line));
+            // Numbers and logs follow what they tell of.
+            while asked.elapsed() < TOLD_PATIENCE && !seen.as_ref().is_ok_and(|text| text.contains(wanted)) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                seen = access::shell(line);
+            }
+            held &= print_words(title, seen, wanted, paint);
         }
         return Ok(end_check(held));
     }
