@@ -6,6 +6,7 @@ use portcullis_e2e::parts::RegistryParts;
 use portcullis_e2e::pods::{Pods, Service};
 use portcullis_e2e::registry::Registry;
 use portcullis_e2e::sidecar::{Layout, Sidecar, command};
+use portcullis_e2e::synced;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -43,6 +44,13 @@ async fn the_catalog_is_exported_as_input_of_terraform_modules_and_a_restart_of_
         assert!(start.elapsed() < PATIENCE, "waited for the catalog");
         sleep(Duration::from_millis(50)).await;
     }
+    // A server that has begun describes its own node some time later.
+    synced::wait_for("Consul's own node", PATIENCE, async || {
+        let server = registry.get("/v1/catalog/node/server").await.unwrap();
+        !server["Node"]["TaggedAddresses"]["lan"].is_null()
+            && !server["Node"]["Meta"]["consul-network-segment"].is_null()
+    })
+    .await;
     let (text, found) = export(&[]);
     assert_eq!(found["catalog_services"], json!({"consul": [], "old/app": [], "web": ["blue", "k8s", "red"]}));
     let services = found["services"].as_object().unwrap();
